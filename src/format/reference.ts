@@ -1,0 +1,106 @@
+// The oracle: what unpacking means, in the plainest words there are. Slow on purpose.
+
+import { ArgumentError, FormatError } from '../errors.js';
+import { requireFormat } from './define.js';
+import type { Field, Format } from './model.js';
+
+/**
+ * Unpacks one record.
+ * @param packed at least `format.packedBytes` bytes; what follows them is ignored
+ * @returns `format.unpackedBytes` bytes
+ */
+export function referenceUnpack(format: Format, packed: Uint8Array): Uint8Array {
+  requireFormat(format);
+  requireBytes(packed, format.packedBytes, 'packed');
+  const little = littleEndian(packed, format.packedBytes);
+  const big = bigEndian(packed, format.packedBytes);
+  let unpacked = 0n;
+  for (const field of format.fields) {
+    const source = field.order === 'lsb0' ? little : big;
+    const bits = (source >> sourceShift(field, format)) & mask(field.bits);
+    const value = (field.signed ? BigInt.asIntN(field.bits, bits) : bits) + field.offset;
+    unpacked |= (value & mask(field.to.bits)) << destinationShift(field);
+  }
+  for (const constant of format.constants) unpacked |= constant.value << destinationShift(constant);
+  return toLittleEndian(unpacked, format.unpackedBytes);
+}
+
+/**
+ * Packs one record: the inverse of `referenceUnpack`. Bits of the packed record that no field covers are 0.
+ * @param unpacked at least `format.unpackedBytes` bytes
+ * @returns `format.packedBytes` bytes
+ * @throws FormatError with code 'unpackable', naming the field, when no packed record unpacks to this one
+ */
+export function referencePack(format: Format, unpacked: Uint8Array): Uint8Array {
+  requireFormat(format);
+  requireBytes(unpacked, format.unpackedBytes, 'unpacked');
+  const record = littleEndian(unpacked, format.unpackedBytes);
+  let little = 0n;
+  let big = 0n;
+  for (const field of format.fields) {
+    const value = (record >> destinationShift(field)) & mask(field.to.bits);
+    const stored = BigInt.asUintN(field.to.bits, value - field.offset);
+    // A signed field narrower than its destination stores what sign-extends to the value.
+    const bits = field.signed
+      ? BigInt.asIntN(field.to.bits, stored) & mask(field.bits)
+      : stored & mask(field.bits);
+    if (field.order === 'lsb0') little |= bits << sourceShift(field, format);
+    else big |= bits << sourceShift(field, format);
+  }
+  const packed = toLittleEndian(little, format.packedBytes);
+  const fromTop = toLittleEndian(big, format.packedBytes).reverse();
+  for (let i = 0; i < packed.length; i++) packed[i]! |= fromTop[i]!;
+  requireUnpacksTo(format, packed, unpacked);
+  return packed;
+}
+
+/** What a record cannot say shows when it is read back: values out of range, constants and fields that disagree. */
+function requireUnpacksTo(format: Format, packed: Uint8Array, unpacked: Uint8Array): void {
+  const back = referenceUnpack(format, packed);
+  const byte = back.findIndex((value, i) => value !== unpacked[i]);
+  if (byte === -1) return;
+  const record = littleEndian(unpacked, format.unpackedBytes);
+  const backRecord = littleEndian(back, format.unpackedBytes);
+  const differs = ({ to }: Pick<Field, 'to'>) =>
+    (((record ^ backRecord) >> BigInt(to.byte * 8 + to.bit)) & mask(to.bits)) !== 0n;
+  const field = format.fields.find(differs);
+  const what = field ? `field ${field.name}` : `byte ${byte}`;
+  throw new FormatError(
+    'unpackable',
+    `${what} of the unpacked record has a value that no packed ${format.name} gives; the record must stay unpacked`,
+    field ? { field: field.name, byte } : { byte },
+  );
+}
+
+function requireBytes(bytes: Uint8Array, length: number, what: string): void {
+  if (!(bytes instanceof Uint8Array)) throw new ArgumentError('A-TYPE', `${what} must be a Uint8Array`);
+  if (bytes.length < length) {
+    throw new ArgumentError('A-LENGTH', `${what} has ${bytes.length} bytes, the format needs ${length}`);
+  }
+}
+
+const mask = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
+const destinationShift = ({ to }: Pick<Field, 'to'>): bigint => BigInt(to.byte * 8 + to.bit);
+
+/** How far right a field's lowest bit is in the record read as one number, in the field's own byte order. */
+function sourceShift(field: Field, format: Format): bigint {
+  return BigInt(field.order === 'lsb0' ? field.at : format.packedBytes * 8 - field.at - field.bits);
+}
+
+function littleEndian(bytes: Uint8Array, length: number): bigint {
+  let value = 0n;
+  for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
+  return value;
+}
+
+function bigEndian(bytes: Uint8Array, length: number): bigint {
+  let value = 0n;
+  for (let i = 0; i < length; i++) value = (value << 8n) | BigInt(bytes[i]!);
+  return value;
+}
+
+function toLittleEndian(value: bigint, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = Number((value >> BigInt(i * 8)) & 0xffn);
+  return bytes;
+}

@@ -1,0 +1,61 @@
+// The seam between the compilers and executable memory: bytes, where each instruction went, and what every
+// call has to bring. Making code has no side effects.
+
+import { ArgumentError } from '../errors.js';
+import type { Contract } from '../verifier/contract.js';
+
+/** The machines that a back end makes code for. */
+export type Isa = 'x64';
+
+export interface CodeSpec {
+  readonly isa: Isa;
+  readonly bytes: Uint8Array;
+  /** Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty without BPF. */
+  readonly offsets: readonly number[];
+  /** What a call must bring; undefined for code made from an unproven program, which is called unchecked. */
+  readonly abi: Contract | undefined;
+  /** A name for listings and profilers. */
+  readonly name: string;
+}
+
+export class MachineCode {
+  readonly #made = true;
+  readonly #bytes: Uint8Array;
+  readonly isa: Isa;
+  readonly offsets: readonly number[];
+  readonly abi: Contract | undefined;
+  readonly name: string;
+
+  private constructor(spec: CodeSpec) {
+    this.#bytes = Uint8Array.from(spec.bytes);
+    this.isa = spec.isa;
+    this.offsets = Object.freeze([...spec.offsets]);
+    this.abi = spec.abi;
+    this.name = spec.name;
+    Object.freeze(this);
+  }
+
+  /** A copy of the code, so that nobody can change it between the proof and its publication. */
+  get bytes(): Uint8Array {
+    return this.#bytes.slice();
+  }
+
+  get length(): number {
+    return this.#bytes.length;
+  }
+
+  /** Whether `value` was made by a back end. */
+  static is(value: unknown): value is MachineCode {
+    return typeof value === 'object' && value !== null && #made in value && value.#made;
+  }
+
+  /** @internal For back ends only. */
+  static readonly make = (spec: CodeSpec): MachineCode => new MachineCode(spec);
+}
+
+/** @throws ArgumentError unless `code` was made by a back end */
+export function requireCode(code: unknown): asserts code is MachineCode {
+  if (!MachineCode.is(code)) {
+    throw new ArgumentError('A-TYPE', 'not machine code: make it with compileX64 or emitNative');
+  }
+}

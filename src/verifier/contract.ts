@@ -1,0 +1,97 @@
+// What a program may rely on when it is called: the verifier's entry state, and the boundary's duty at each call.
+
+import { ArgumentError } from '../errors.js';
+import type { Format } from '../format/model.js';
+
+export type Access = 'read' | 'write' | 'readwrite';
+
+export type ArgSpec =
+  /** The address of `bytes` bytes; 0 when `bytes` is 0. */
+  | { readonly kind: 'memory'; readonly bytes: number; readonly access: Access }
+  /** An unsigned 64-bit number from `min` (default 0) to `max` (default 2^64 - 1). */
+  | { readonly kind: 'scalar'; readonly min?: bigint; readonly max?: bigint };
+
+export interface Contract {
+  /** r1, r2, … r5; undefined = not given, so not readable. */
+  readonly args: readonly (ArgSpec | undefined)[];
+  /** Indexes of memory arguments whose every byte must be written on every path to exit. */
+  readonly writesAll?: readonly number[];
+  /** No two memory arguments overlap. Default: they may. */
+  readonly disjoint?: boolean;
+  /** Whether r0 and written memory may hold addresses. Default: they may not. */
+  readonly allowPointerLeaks?: boolean;
+}
+
+/** Argument registers of a call: r1 to r5. */
+export const MAX_ARGS = 5;
+// A displacement has 16 signed bits and a JavaScript buffer at most 2^53 bytes; 2^32 keeps sums far from either end.
+const MAX_REGION_BYTES = 2 ** 32;
+
+/** The contract of a lowered format: r1 = unpacked record, wholly written; r2 = packed record. */
+export function contractFor(format: Format): Contract {
+  return checkContract({
+    args: [
+      { kind: 'memory', bytes: format.unpackedBytes, access: 'write' },
+      { kind: 'memory', bytes: format.packedBytes, access: 'read' },
+    ],
+    writesAll: [0],
+    disjoint: true,
+  });
+}
+
+/**
+ * Checks a contract and returns a frozen copy of it.
+ * @throws ArgumentError with code 'A-CONTRACT' naming the argument
+ */
+export function checkContract(contract: Contract): Contract {
+  const bad = (message: string) => new ArgumentError('A-CONTRACT', `contract: ${message}`);
+  if (typeof contract !== 'object' || contract === null || !Array.isArray(contract.args)) {
+    throw bad('args must be an array, one entry for each of r1, r2, …');
+  }
+  if (contract.args.length > MAX_ARGS)
+    throw bad(`a program has at most ${MAX_ARGS} arguments, got ${contract.args.length}`);
+  const args = Array.from(contract.args, (arg, i) => checkArg(arg, `args[${i}] (r${i + 1})`, bad));
+  const writesAll = contract.writesAll ?? [];
+  if (!Array.isArray(writesAll)) throw bad('writesAll must be an array of argument indexes');
+  for (const index of writesAll) {
+    const arg = args[index];
+    if (arg?.kind !== 'memory' || arg.access === 'read') {
+      throw bad(`writesAll names args[${index}], which is not writable memory`);
+    }
+  }
+  for (const flag of ['disjoint', 'allowPointerLeaks'] as const) {
+    if (contract[flag] !== undefined && typeof contract[flag] !== 'boolean')
+      throw bad(`${flag} must be true or false`);
+  }
+  return Object.freeze({
+    args: Object.freeze(args),
+    writesAll: Object.freeze([...writesAll]),
+    disjoint: contract.disjoint ?? false,
+    allowPointerLeaks: contract.allowPointerLeaks ?? false,
+  });
+}
+
+function checkArg(
+  arg: ArgSpec | undefined,
+  name: string,
+  bad: (message: string) => ArgumentError,
+): ArgSpec | undefined {
+  if (arg === undefined || arg === null) return undefined;
+  if (arg.kind === 'memory') {
+    const { bytes, access } = arg;
+    if (!Number.isInteger(bytes) || bytes < 0 || bytes > MAX_REGION_BYTES) {
+      throw bad(`${name}: bytes must be a whole number from 0 to 2^32, got ${bytes}`);
+    }
+    if (access !== 'read' && access !== 'write' && access !== 'readwrite') {
+      throw bad(`${name}: access must be 'read', 'write' or 'readwrite', got ${JSON.stringify(access)}`);
+    }
+    return Object.freeze({ kind: 'memory', bytes, access });
+  }
+  if (arg.kind !== 'scalar') throw bad(`${name}: kind must be 'memory' or 'scalar'`);
+  const { min = 0n, max = (1n << 64n) - 1n } = arg;
+  const isU64 = (value: unknown) => typeof value === 'bigint' && value >= 0n && value < 1n << 64n;
+  if (!isU64(min) || !isU64(max) || min > max) {
+    throw bad(`${name}: min and max must be bigints, 0 <= min <= max < 2^64, got ${min} and ${max}`);
+  }
+  return Object.freeze({ kind: 'scalar', min, max });
+}
