@@ -1,0 +1,7 @@
+import type { Program } from './program.js';
+import { instructionText } from './text.js';
+
+/** The program as text, an instruction a line; `assemble` reads it back. */
+export function disassemble(program: Program): string {
+  return program.instructions.map((instruction) => `${instructionText(instruction)}\n`).join('');
+}

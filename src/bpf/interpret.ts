@@ -1,0 +1,253 @@
+// The interpreter: a full engine, and the oracle of the compilers. Every access is checked.
+
+import { ExecutionError } from '../errors.js';
+import { type Contract, checkContract, MAX_ARGS } from '../verifier/contract.js';
+import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
+import { FRAME_POINTER, REGISTERS } from './isa.js';
+import { Memory, requireArgs, type Word } from './memory.js';
+import type { Instruction, Program } from './program.js';
+
+export interface InterpretOptions {
+  /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place. */
+  readonly args: readonly (Uint8Array | bigint)[];
+  /** Enforces each memory argument's access; with `strict`, also names bytes of `writesAll` left unwritten. */
+  readonly contract?: Contract;
+  /** Also faults on reads of registers and stack bytes that were never written. */
+  readonly strict?: boolean;
+  /** Default: ten million. */
+  readonly maxInstructions?: number;
+}
+
+export interface InterpretResult {
+  /** Unsigned 64 bits. */
+  readonly r0: bigint;
+  readonly instructions: number;
+  /** In strict mode: the bytes of each `writesAll` argument that were not written. */
+  readonly unwritten: readonly { readonly arg: number; readonly bytes: readonly number[] }[];
+}
+
+const MAX_INSTRUCTIONS = 10_000_000;
+/** Frames of local calls, as in Linux. */
+export const MAX_FRAMES = 8;
+const ZERO: Word = { value: 0n, region: 0 };
+
+/**
+ * Runs a program, verified or not.
+ * @throws ExecutionError naming the slot: 'X-OOB', 'X-NOT-POINTER', 'X-ACCESS', 'X-ALIGN', 'X-UNINIT-REG',
+ *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'
+ */
+export function interpret(program: Program, options: InterpretOptions): InterpretResult {
+  requireArgs(options.args, MAX_ARGS);
+  return new Machine(program, options).run();
+}
+
+class Machine {
+  readonly #program: Program;
+  readonly #memory: Memory;
+  readonly #strict: boolean;
+  readonly #limit: number;
+  readonly #contract: Contract | undefined;
+  readonly #args: readonly Word[];
+  /** Undefined: never written. Outside of strict mode all start as 0. */
+  readonly #registers: (Word | undefined)[];
+  readonly #callers: { readonly back: number; readonly saved: readonly (Word | undefined)[] }[] = [];
+
+  constructor(
+    program: Program,
+    { args, contract, strict = false, maxInstructions = MAX_INSTRUCTIONS }: InterpretOptions,
+  ) {
+    this.#program = program;
+    this.#strict = strict;
+    this.#limit = maxInstructions;
+    this.#contract = contract && checkContract(contract);
+    this.#memory = new Memory(strict);
+    this.#args = args.map((arg, i) => {
+      if (typeof arg === 'bigint') return { value: arg, region: 0 };
+      const spec = this.#contract?.args[i];
+      return this.#memory.addBuffer(
+        `r${i + 1}'s memory`,
+        arg,
+        spec?.kind === 'memory' ? spec.access : 'readwrite',
+      );
+    });
+    this.#registers = new Array(REGISTERS).fill(strict ? undefined : ZERO);
+    this.#args.forEach((word, i) => {
+      this.#registers[i + 1] = word;
+    });
+    this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
+  }
+
+  run(): InterpretResult {
+    let index = 0;
+    let instructions = 0;
+    do {
+      if (++instructions > this.#limit) {
+        const insn = this.#program.slotOf(index);
+        throw new ExecutionError(
+          'X-LIMIT',
+          `instruction ${insn}: ${this.#limit} instructions have run; raise maxInstructions if the program ends`,
+          { insn },
+        );
+      }
+      index = this.#step(index);
+    } while (index !== EXIT);
+    return { r0: this.#read(0, this.#program.slots - 1).value, instructions, unwritten: this.#unwritten() };
+  }
+
+  /** Runs one instruction and returns the index of the next. */
+  #step(index: number): number {
+    const instruction = this.#program.instructions[index];
+    if (!instruction) {
+      const insn = this.#program.slots;
+      throw new ExecutionError(
+        'X-FALL-OFF',
+        `the program runs off its end at ${insn}: its last instruction must be exit or goto`,
+        { insn },
+      );
+    }
+    const insn = this.#program.slotOf(index);
+    switch (instruction.row.kind) {
+      case 'alu':
+        this.#alu(instruction, insn);
+        return index + 1;
+      case 'endian': {
+        const { row, dst } = instruction;
+        this.#registers[dst] = scalar(swapBytes(row.op, row.bits, this.#read(dst, insn).value));
+        return index + 1;
+      }
+      case 'load': {
+        const { row, dst, src, off } = instruction;
+        const word = this.#memory.load(this.#read(src, insn), off, row.size, insn);
+        this.#registers[dst] = row.signExtend ? scalar(signExtend(row.signExtend, 64, word.value)) : word;
+        return index + 1;
+      }
+      case 'store': {
+        const { row, dst, off } = instruction;
+        this.#memory.store(this.#read(dst, insn), off, row.size, this.#operand(instruction, insn), insn);
+        return index + 1;
+      }
+      case 'atomic':
+        this.#atomic(instruction, insn);
+        return index + 1;
+      case 'load_imm64':
+        this.#registers[instruction.dst] = scalar(instruction.value);
+        return index + 1;
+      case 'jump': {
+        const { row, dst } = instruction;
+        const taken = comparison(
+          row.op,
+          row.bits,
+          this.#read(dst, insn).value,
+          this.#operand(instruction, insn).value,
+        );
+        return taken ? this.#program.targetOf(index) : index + 1;
+      }
+      case 'goto':
+        return this.#program.targetOf(index);
+      case 'call':
+        return this.#call(instruction, index, insn);
+      default:
+        return this.#exit();
+    }
+  }
+
+  #read(register: number, insn: number): Word {
+    const word = this.#registers[register];
+    if (word) return word;
+    throw new ExecutionError(
+      'X-UNINIT-REG',
+      `instruction ${insn}: r${register} is read before it is written`,
+      { insn },
+    );
+  }
+
+  #operand({ row, src, value }: Instruction, insn: number): Word {
+    return row.source === 'reg' ? this.#read(src, insn) : scalar(value);
+  }
+
+  #alu(instruction: Instruction, insn: number): void {
+    const { row, dst } = instruction;
+    const operand = row.op === 'neg' ? ZERO : this.#operand(instruction, insn);
+    if (row.op === 'mov') {
+      const { value } = operand;
+      if (row.signExtend) this.#registers[dst] = scalar(signExtend(row.signExtend, row.bits, value));
+      else this.#registers[dst] = row.bits === 64 ? operand : scalar(BigInt.asUintN(32, value));
+      return;
+    }
+    const before = this.#read(dst, insn);
+    const value = arithmetic(row.op, row.bits, before.value, operand.value);
+    this.#registers[dst] = { value, region: row.bits === 64 ? derivedRegion(before, operand) : 0 };
+  }
+
+  #atomic({ row, dst, src, off }: Instruction, insn: number): void {
+    const memory = this.#memory;
+    const pointer = this.#read(row.op === 'load_acquire' ? src : dst, insn);
+    memory.requireAligned(pointer, off, row.size, insn);
+    if (row.op === 'load_acquire') {
+      this.#registers[dst] = memory.load(pointer, off, row.size, insn);
+      return;
+    }
+    const operand = this.#read(src, insn);
+    if (row.op === 'store_release') {
+      memory.store(pointer, off, row.size, operand, insn);
+      return;
+    }
+    const old = memory.load(pointer, off, row.size, insn);
+    if (row.op === 'cmpxchg') {
+      const equal = old.value === BigInt.asUintN(row.bits, this.#read(0, insn).value);
+      memory.store(pointer, off, row.size, equal ? operand : old, insn);
+      this.#registers[0] = old;
+      return;
+    }
+    const value = atomicResult(row.op, row.bits, old.value, operand.value);
+    memory.store(pointer, off, row.size, row.op === 'xchg' ? operand : scalar(value), insn);
+    if (row.src === 'readwrite') this.#registers[src] = old;
+  }
+
+  #call({ row, imm }: Instruction, index: number, insn: number): number {
+    if (row.op === 'helper')
+      throw new ExecutionError('X-HELPER', `instruction ${insn}: no helper function ${imm} was given`, {
+        insn,
+      });
+    if (this.#callers.length + 1 >= MAX_FRAMES) {
+      throw new ExecutionError(
+        'X-DEPTH',
+        `instruction ${insn}: local calls are nested more than ${MAX_FRAMES} frames deep`,
+        { insn },
+      );
+    }
+    this.#callers.push({ back: index + 1, saved: this.#registers.slice(FIRST_SAVED) });
+    if (this.#strict) this.#registers.fill(undefined, FIRST_SAVED);
+    this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
+    return this.#program.targetOf(index);
+  }
+
+  /** Returns from a local call with r6 to r10 as they were; r1 to r5 are nobody's afterwards. */
+  #exit(): number {
+    this.#memory.popFrame(this.#registers[FRAME_POINTER]!);
+    const caller = this.#callers.pop();
+    if (!caller) return EXIT;
+    caller.saved.forEach((word, i) => {
+      this.#registers[FIRST_SAVED + i] = word;
+    });
+    if (this.#strict) this.#registers.fill(undefined, 1, FIRST_SAVED);
+    return caller.back;
+  }
+
+  #unwritten(): InterpretResult['unwritten'] {
+    if (!this.#strict) return [];
+    return (this.#contract?.writesAll ?? [])
+      .map((arg) => ({ arg, bytes: this.#memory.unwritten(this.#args[arg]?.region ?? 0) }))
+      .filter(({ bytes }) => bytes.length > 0);
+  }
+}
+
+const EXIT = -1;
+const FIRST_SAVED = 6;
+
+const scalar = (value: bigint): Word => ({ value, region: 0 });
+
+/** Arithmetic with one pointer gives a pointer into the same region, wherever it points; with two, a number. */
+function derivedRegion(a: Word, b: Word): number {
+  return a.region !== 0 && b.region !== 0 ? 0 : a.region || b.region;
+}
