@@ -1,10 +1,11 @@
 // The interpreter: a full engine, and the oracle of the compilers. Every access is checked.
 
+import { checkArgKinds } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
-import { type Contract, checkContract, MAX_ARGS } from '../verifier/contract.js';
+import { type Contract, checkContract } from '../verifier/contract.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
 import { FRAME_POINTER, REGISTERS } from './isa.js';
-import { Memory, requireArgs, type Word } from './memory.js';
+import { Memory, type Word } from './memory.js';
 import type { Instruction, Program } from './program.js';
 
 export interface InterpretOptions {
@@ -37,7 +38,7 @@ const ZERO: Word = { value: 0n, region: 0 };
  *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'
  */
 export function interpret(program: Program, options: InterpretOptions): InterpretResult {
-  requireArgs(options.args, MAX_ARGS);
+  checkArgKinds(options.args);
   return new Machine(program, options).run();
 }
 

@@ -4,7 +4,7 @@
 // offset cannot land in another region by luck. Regions lie 2^44 bytes apart all the same, for the arithmetic.
 // A pointer stored to memory leaves its region's number in a shadow of that memory, one entry a byte.
 
-import { ArgumentError, ExecutionError } from '../errors.js';
+import { ExecutionError } from '../errors.js';
 import type { Access } from '../verifier/contract.js';
 import { STACK_BYTES } from './isa.js';
 
@@ -166,24 +166,4 @@ function pointedRegion({ pointers }: Region, at: number): number {
   if (!pointers) return 0;
   const first = pointers[at]!;
   return pointers.subarray(at, at + 8).every((region) => region === first) ? first : 0;
-}
-
-/** @throws ArgumentError for what cannot be handed to a program */
-export function requireArgs(args: readonly (Uint8Array | bigint)[], most: number): void {
-  if (!Array.isArray(args) || args.length > most)
-    throw new ArgumentError('A-ARGS', `args must be an array of at most ${most} arguments`);
-  args.forEach((arg, i) => {
-    if (arg instanceof Uint8Array) {
-      if ('detached' in arg.buffer ? arg.buffer.detached : false)
-        throw new ArgumentError('A-DETACHED', `args[${i}]: its buffer is detached`);
-      return;
-    }
-    if (typeof arg !== 'bigint')
-      throw new ArgumentError(
-        'A-TYPE',
-        `args[${i}] must be a Uint8Array or a bigint, got ${arg === null ? 'null' : typeof arg}`,
-      );
-    if (arg < 0n || arg >= 1n << 64n)
-      throw new ArgumentError('A-RANGE', `args[${i}] must be from 0 to 2^64 - 1, got ${arg}`);
-  });
 }

@@ -1,6 +1,7 @@
 // The oracle: what unpacking means, in the plainest words there are. Slow on purpose.
 
-import { ArgumentError, FormatError } from '../errors.js';
+import { requireBytes } from '../bytes.js';
+import { FormatError } from '../errors.js';
 import { requireFormat } from './define.js';
 import type { Field, Format } from './model.js';
 
@@ -70,13 +71,6 @@ function requireUnpacksTo(format: Format, packed: Uint8Array, unpacked: Uint8Arr
     `${what} of the unpacked record has a value that no packed ${format.name} gives; the record must stay unpacked`,
     field ? { field: field.name, byte } : { byte },
   );
-}
-
-function requireBytes(bytes: Uint8Array, length: number, what: string): void {
-  if (!(bytes instanceof Uint8Array)) throw new ArgumentError('A-TYPE', `${what} must be a Uint8Array`);
-  if (bytes.length < length) {
-    throw new ArgumentError('A-LENGTH', `${what} has ${bytes.length} bytes, the format needs ${length}`);
-  }
 }
 
 const mask = (bits: number): bigint => (1n << BigInt(bits)) - 1n;

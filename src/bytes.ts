@@ -1,0 +1,84 @@
+// Buffers at our boundaries: a detached or shrunk view counts as empty, and nothing else passes for bytes.
+
+import { types } from 'node:util';
+import { ArgumentError } from './errors.js';
+
+/** @throws ArgumentError unless `value` is a Uint8Array of at least `length` bytes */
+export function requireBytes(value: unknown, length: number, what: string): asserts value is Uint8Array {
+  if (!types.isUint8Array(value)) {
+    throw new ArgumentError(
+      'A-TYPE',
+      `${what} must be a Uint8Array, got ${value === null ? 'null' : typeof value}`,
+    );
+  }
+  if (value.length < length) {
+    const detached = value.length === 0 && length > 0 ? '; is its buffer detached?' : '';
+    throw new ArgumentError('A-LENGTH', `${what} has ${value.length} bytes, ${length} are needed${detached}`);
+  }
+}
+
+/** @throws ArgumentError unless `value` is a whole number from `min` to `max` */
+export function requireInteger(
+  value: unknown,
+  min: number,
+  max: number,
+  what: string,
+): asserts value is number {
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+    throw new ArgumentError(
+      'A-RANGE',
+      `${what} must be a whole number from ${min} to ${max}, got ${String(value)}`,
+    );
+  }
+}
+
+/** @throws ArgumentError unless `value` is a bigint from `min` to `max` */
+export function requireBigint(
+  value: unknown,
+  min: bigint,
+  max: bigint,
+  what: string,
+): asserts value is bigint {
+  if (typeof value !== 'bigint' || value < min || value > max) {
+    throw new ArgumentError(
+      'A-RANGE',
+      `${what} must be a bigint from ${min} to ${max}, got ${String(value)}`,
+    );
+  }
+}
+
+/**
+ * Whether two views share a byte. Two SharedArrayBuffer objects may be the same memory: where that can be,
+ * `addressOf` decides.
+ */
+export function overlap(a: Uint8Array, b: Uint8Array, addressOf?: (bytes: Uint8Array) => bigint): boolean {
+  if (a.length === 0 || b.length === 0) return false;
+  if (a.buffer === b.buffer) return rangesMeet(a.byteOffset, a.length, b.byteOffset, b.length);
+  const shared = types.isSharedArrayBuffer(a.buffer) && types.isSharedArrayBuffer(b.buffer);
+  if (!shared || !addressOf) return false;
+  return rangesMeet(Number(addressOf(a)), a.length, Number(addressOf(b)), b.length);
+}
+
+function rangesMeet(a: number, aLength: number, b: number, bLength: number): boolean {
+  return a < b + bLength && b < a + aLength;
+}
+
+/** An argument of a BPF program: a buffer, passed as its address, or a number. */
+export type Arg = Uint8Array | bigint;
+
+/** Arguments go in r1 to r5. */
+export const MAX_ARGS = 5;
+export const MAX_U64 = (1n << 64n) - 1n;
+
+export const argName = (index: number): string => `args[${index}] (r${index + 1})`;
+
+/** @throws ArgumentError unless these are at most five buffers and numbers from 0 to 2^64 - 1 */
+export function checkArgKinds(args: readonly unknown[]): asserts args is readonly Arg[] {
+  if (!Array.isArray(args) || args.length > MAX_ARGS) {
+    throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
+  }
+  args.forEach((arg: unknown, index) => {
+    if (typeof arg === 'bigint') requireBigint(arg, 0n, MAX_U64, argName(index));
+    else requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
+  });
+}

@@ -1,0 +1,269 @@
+// Executable memory without a writable mapping.
+//
+//   memfd ──pwrite──► pages ◄──mmap, read+execute, shared── read-only reopening of the memfd
+//
+// Code reaches its pages through the file's descriptor, and the mapping comes from a descriptor that cannot
+// write, so mprotect cannot make it writable (EACCES). Routines are packed at 16-byte granules over chunks that
+// grow on demand; whatever is unused holds int3.
+
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { ArgumentError, EngineError } from '../errors.js';
+import { type MachineCode, requireCode } from '../jit/target.js';
+import { callTrampoline } from '../jit/x64/abi.js';
+import { checkArgs } from './boundary.js';
+import { Extents } from './extents.js';
+import { type Libc, libc, type NativeArg } from './libc.js';
+
+/** Routines start at multiples of this. */
+export const GRANULE = 16;
+const CHUNK_BYTES = 64 * 1024;
+const TRAP = 0xcc; // int3
+
+export interface ArenaStats {
+  readonly routines: number;
+  /** Bytes of machine code placed. */
+  readonly codeBytes: number;
+  /** Bytes of granules in use: code and the padding behind it. */
+  readonly usedBytes: number;
+  readonly mappedBytes: number;
+  readonly chunks: number;
+  /** codeBytes / mappedBytes; 0 when nothing is mapped. */
+  readonly occupancy: number;
+}
+
+interface Chunk {
+  readonly offset: number;
+  readonly length: number;
+  readonly address: bigint;
+  /** The mapping itself, for reading back what was published. */
+  readonly view: Uint8Array;
+}
+
+interface Placement {
+  readonly chunk: Chunk;
+  /** Byte offset in the file. */
+  readonly offset: number;
+  readonly granules: number;
+  readonly code: MachineCode;
+}
+
+/** Code that has been placed and can be called until it is freed. */
+export class Routine {
+  readonly #arena: CodeArena;
+
+  /** @internal Routines come from `CodeArena.place`. */
+  constructor(arena: CodeArena) {
+    this.#arena = arena;
+  }
+
+  /** Where the code runs. */
+  get address(): bigint {
+    return this.#arena.addressOf(this);
+  }
+
+  /**
+   * Calls the code. A buffer goes as its address (an empty one as 0), a bigint as itself.
+   * @returns r0, unsigned
+   * @throws ArgumentError if an argument does not meet the contract that the code was proven under
+   */
+  call(args: readonly (Uint8Array | bigint)[]): bigint {
+    return this.#arena.call(this, args);
+  }
+
+  /** Gives the memory back; the routine cannot be called any more. Freeing twice is harmless. */
+  free(): void {
+    this.#arena.free(this);
+  }
+}
+
+export class CodeArena {
+  readonly #libc: Libc;
+  readonly #name: string;
+  #writable = -1;
+  #readable = -1;
+  #sealed = false;
+  #disposed = false;
+  readonly #chunks: Chunk[] = [];
+  readonly #free = new Extents();
+  readonly #placements = new Map<Routine, Placement>();
+  #trampoline: bigint | undefined;
+
+  /** @throws EngineError where the system gives no executable memory */
+  constructor(options: { readonly name?: string } = {}) {
+    this.#name = options.name ?? 'bpf-unpack';
+    if (!/^[\w.-]{1,64}$/.test(this.#name)) {
+      throw new ArgumentError(
+        'A-NAME',
+        "an arena's name is 1 to 64 letters, digits, '.', '_' or '-': it names the mapping",
+      );
+    }
+    this.#libc = libc();
+    this.#writable = this.#libc.memfd(this.#name);
+    this.#readable = openSync(`/proc/self/fd/${this.#writable}`, 'r');
+  }
+
+  /**
+   * Publishes code and returns the handle that calls it.
+   * @throws ArgumentError for what is not machine code; EngineError if the arena is sealed or memory is refused
+   */
+  place(code: MachineCode): Routine {
+    requireCode(code);
+    this.#requireOpen();
+    const placement = this.#publish(code);
+    const routine = new Routine(this);
+    this.#placements.set(routine, placement);
+    return routine;
+  }
+
+  /** Publishes new code beside the old and makes `routine` call it from now on; then frees the old. */
+  replace(routine: Routine, code: MachineCode): void {
+    requireCode(code);
+    this.#requireOpen();
+    const old = this.#placementOf(routine);
+    this.#placements.set(routine, this.#publish(code));
+    this.#release(old);
+  }
+
+  free(routine: Routine): void {
+    const placement = this.#placements.get(routine);
+    if (!placement) return;
+    this.#placements.delete(routine);
+    if (!this.#sealed) this.#release(placement);
+  }
+
+  addressOf(routine: Routine): bigint {
+    return addressOf(this.#placementOf(routine));
+  }
+
+  call(routine: Routine, args: readonly (Uint8Array | bigint)[]): bigint {
+    const placement = this.#placementOf(routine);
+    const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
+    this.#trampoline ??= this.#placeTrampoline();
+    return this.#libc.call6(this.#trampoline, addressOf(placement), a, b, c, d, e);
+  }
+
+  /**
+   * Calls code of the loops' own signatures, whose arguments the caller has checked: `entry` is passed where the
+   * loop expects the routine that it calls.
+   * @internal
+   */
+  callLoop(
+    loop: Routine,
+    args: readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg],
+  ): bigint {
+    return this.#libc.call6(this.addressOf(loop), ...args);
+  }
+
+  stats(): ArenaStats {
+    let codeBytes = 0;
+    let usedBytes = 0;
+    for (const { code, granules } of this.#placements.values()) {
+      codeBytes += code.length;
+      usedBytes += granules * GRANULE;
+    }
+    const mappedBytes = this.#chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    return {
+      routines: this.#placements.size,
+      codeBytes,
+      usedBytes,
+      mappedBytes,
+      chunks: this.#chunks.length,
+      occupancy: mappedBytes === 0 ? 0 : codeBytes / mappedBytes,
+    };
+  }
+
+  /**
+   * Makes the arena immutable, for good: nothing is placed, replaced or overwritten any more; what was placed
+   * can still be called. The mappings outlive `dispose` where the kernel has mseal.
+   */
+  seal(): void {
+    this.#requireOpen();
+    this.#trampoline ??= this.#placeTrampoline();
+    this.#libc.sealFile(this.#writable);
+    closeSync(this.#writable);
+    this.#writable = -1;
+    this.#sealed = true;
+    for (const chunk of this.#chunks) this.#libc.sealMapping(chunk.address, chunk.length);
+  }
+
+  /** Unmaps everything; no routine of the arena can be called any more. Disposing twice is harmless. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#placements.clear();
+    if (!this.#sealed) for (const chunk of this.#chunks) this.#libc.unmap(chunk.address, chunk.length);
+    this.#chunks.length = 0;
+    if (this.#writable >= 0) closeSync(this.#writable);
+    closeSync(this.#readable);
+  }
+
+  #requireOpen(): void {
+    if (this.#disposed) throw new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
+    if (this.#sealed)
+      throw new EngineError('E-SEALED', 'this arena is sealed: no code can be placed or replaced in it');
+  }
+
+  #placementOf(routine: Routine): Placement {
+    const placement = this.#placements.get(routine);
+    if (placement) return placement;
+    throw new ArgumentError(
+      'A-FREED',
+      'this routine has been freed, its arena disposed of, or it belongs to another arena',
+    );
+  }
+
+  #publish(code: MachineCode): Placement {
+    const granules = Math.max(1, Math.ceil(code.length / GRANULE));
+    const offset = this.#allocate(granules) * GRANULE;
+    const chunk = this.#chunks.find(
+      (candidate) => offset >= candidate.offset && offset < candidate.offset + candidate.length,
+    )!;
+    const bytes = new Uint8Array(granules * GRANULE).fill(TRAP);
+    bytes.set(code.bytes);
+    this.#write(bytes, offset);
+    const published = chunk.view.subarray(offset - chunk.offset, offset - chunk.offset + bytes.length);
+    if (Buffer.compare(published, bytes) !== 0) {
+      throw new EngineError(
+        'E-READ-BACK',
+        `code at file offset ${offset} does not read back as it was written; it was not published`,
+      );
+    }
+    return { chunk, offset, granules, code };
+  }
+
+  #release({ offset, granules }: Placement): void {
+    this.#write(new Uint8Array(granules * GRANULE).fill(TRAP), offset);
+    this.#free.give(offset / GRANULE, granules);
+  }
+
+  /** @returns the number of the first granule */
+  #allocate(granules: number): number {
+    const found = this.#free.take(granules);
+    if (found !== undefined) return found;
+    this.#grow(granules * GRANULE);
+    return this.#free.take(granules)!;
+  }
+
+  #grow(atLeast: number): void {
+    const last = this.#chunks.at(-1);
+    const offset = last ? last.offset + last.length : 0;
+    const length = Math.ceil(atLeast / CHUNK_BYTES) * CHUNK_BYTES;
+    ftruncateSync(this.#writable, offset + length);
+    this.#write(new Uint8Array(length).fill(TRAP), offset);
+    const address = this.#libc.mapCode(this.#readable, offset, length);
+    this.#chunks.push({ offset, length, address, view: this.#libc.view(address, length) });
+    this.#free.give(offset / GRANULE, length / GRANULE);
+  }
+
+  #write(bytes: Uint8Array, offset: number): void {
+    const written = writeSync(this.#writable, bytes, 0, bytes.length, offset);
+    if (written !== bytes.length)
+      throw new EngineError('E-SYSTEM', `only ${written} of ${bytes.length} bytes of code could be written`);
+  }
+
+  #placeTrampoline(): bigint {
+    return addressOf(this.#publish(callTrampoline()));
+  }
+}
+
+const addressOf = ({ chunk, offset }: Placement): bigint => chunk.address + BigInt(offset - chunk.offset);
