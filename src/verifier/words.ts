@@ -1,0 +1,168 @@
+// What is known of a number of one width: its bits, its unsigned range and its signed range, each of which
+// sharpens the others. Generic over the width, so that what runs at 64 bits is checked exhaustively at 4.
+
+import { swapBytes as swap } from '../bpf/alu.js';
+import * as ranges from './ranges.js';
+import { maximum, minimum, type Range, SIGNED, UNSIGNED } from './ranges.js';
+import type { Tnum } from './tnum.js';
+import * as tnum from './tnum.js';
+
+export interface Word {
+  readonly bits: number;
+  readonly t: Tnum;
+  readonly u: Range;
+  readonly s: Range;
+}
+
+const UNKNOWN: readonly Word[] = Array.from({ length: 65 }, (_, bits) => ({
+  bits,
+  t: tnum.unknown(bits),
+  u: ranges.fullUnsigned(bits),
+  s: ranges.fullSigned(bits),
+}));
+
+export const unknown = (bits: number): Word => UNKNOWN[bits]!;
+export const isConstant = (a: Word): boolean => a.t.mask === 0n;
+
+export function constant(value: bigint, bits: number): Word {
+  const t = tnum.constant(BigInt.asUintN(bits, value));
+  return { bits, t, u: ranges.single(t.value), s: ranges.single(BigInt.asIntN(bits, value)) };
+}
+
+/** Unsigned min … max. */
+export function between(min: bigint, max: bigint, bits: number): Word {
+  return reduce({ ...unknown(bits), u: { min, max } }) ?? unknown(bits);
+}
+
+export const contains = (a: Word, x: bigint): boolean =>
+  tnum.contains(a.t, x) && inRange(a.u, x) && inRange(a.s, BigInt.asIntN(a.bits, x));
+const inRange = (r: Range, x: bigint) => r.min <= x && x <= r.max;
+
+/** Whether every number of `b` is one of `a`. */
+export const includes = (a: Word, b: Word): boolean =>
+  tnum.includes(a.t, b.t) && ranges.includes(a.u, b.u) && ranges.includes(a.s, b.s);
+
+export function union(a: Word, b: Word): Word {
+  return {
+    bits: a.bits,
+    t: tnum.union(a.t, b.t),
+    u: ranges.hull(a.u, b.u),
+    s: ranges.hull(a.s, b.s),
+  };
+}
+
+/** The numbers in both, or undefined where there are none. */
+export function intersect(a: Word, b: Word): Word | undefined {
+  const t = tnum.intersect(a.t, b.t);
+  const u = ranges.intersect(a.u, b.u);
+  const s = ranges.intersect(a.s, b.s);
+  return t && u && s && reduce({ bits: a.bits, t, u, s });
+}
+
+/**
+ * Lets bits and ranges sharpen each other; undefined if they contradict each other. The numbers with the sign bit
+ * clear and those with it set are two intervals, for either reading of the bits.
+ */
+export function reduce(word: Word): Word | undefined {
+  let reduced = reduceOnce(word);
+  for (let mask = word.t.mask; reduced && reduced.t.mask !== mask; reduced = reduceOnce(reduced)) {
+    mask = reduced.t.mask;
+  }
+  return reduced;
+}
+
+function reduceOnce({ bits, t, u, s }: Word): Word | undefined {
+  const sign = 1n << BigInt(bits - 1);
+  const modulus = sign << 1n;
+  const least = t.value;
+  const greatest = t.value | t.mask;
+  const clear = s.max >= 0n && (least & sign) === 0n;
+  const set = s.min < 0n && (greatest & sign) !== 0n;
+  // Both as unsigned numbers.
+  const low = clear && {
+    min: maximum(maximum(u.min, s.min), least),
+    max: minimum(minimum(u.max, s.max), greatest & (sign - 1n)),
+  };
+  const high = set && {
+    min: maximum(maximum(u.min, s.min + modulus), least | sign),
+    max: minimum(minimum(u.max, s.max < 0n ? s.max + modulus : u.max), greatest),
+  };
+  const hasLow = low && low.min <= low.max;
+  const hasHigh = high && high.min <= high.max;
+  if (!hasLow && !hasHigh) return undefined;
+  const min = hasLow ? low.min : (high as Range).min;
+  const max = hasHigh ? high.max : (low as Range).max;
+  const common = tnum.intersect(t, tnum.ofRange(min, max));
+  if (!common) return undefined;
+  const signed = {
+    min: hasHigh ? high.min - modulus : min,
+    max: hasLow ? low.max : max - modulus,
+  };
+  return { bits, t: common, u: { min, max }, s: signed };
+}
+
+type TnumOperator = (a: Tnum, b: Tnum, bits: number) => Tnum;
+
+const shiftBy = (b: Tnum, result: (shift: number) => Tnum, bits: number): Tnum =>
+  tnum.isConstant(b) ? result(Number(b.value)) : tnum.unknown(bits);
+const isPower = (b: Tnum) => tnum.isConstant(b) && b.value !== 0n && (b.value & (b.value - 1n)) === 0n;
+const exponent = (b: Tnum) => b.value.toString(2).length - 1;
+
+const TNUM: Readonly<Record<string, TnumOperator>> = {
+  add: tnum.add,
+  sub: tnum.sub,
+  mul: tnum.mul,
+  and: tnum.and,
+  or: tnum.or,
+  xor: tnum.xor,
+  lsh: (a, b, bits) => shiftBy(b, (shift) => tnum.lsh(a, shift, bits), bits),
+  rsh: (a, b, bits) => shiftBy(b, (shift) => tnum.rsh(a, shift), bits),
+  arsh: (a, b, bits) => shiftBy(b, (shift) => tnum.arsh(a, shift, bits), bits),
+  div: (a, b, bits) => (isPower(b) ? tnum.rsh(a, exponent(b)) : tnum.unknown(bits)),
+  mod: (a, b, bits) => (isPower(b) ? tnum.and(a, tnum.constant(b.value - 1n)) : tnum.unknown(bits)),
+};
+
+const SHIFTS = new Set(['lsh', 'rsh', 'arsh']);
+
+/** a op b, both of the same width, as RFC 9669 defines it: wrapping, x / 0 = 0, x % 0 = x, shifts modulo the width. */
+export function alu(op: string, a: Word, b: Word): Word {
+  if (op === 'mov') return b;
+  if (op === 'neg') return alu('sub', constant(0n, a.bits), a);
+  const { bits } = a;
+  const right = SHIFTS.has(op) ? alu('and', b, constant(BigInt(bits - 1), bits)) : b;
+  const t = TNUM[op]?.(a.t, right.t, bits) ?? tnum.unknown(bits);
+  if (tnum.isConstant(t)) return constant(t.value, bits);
+  const u = UNSIGNED[op]?.(a.u, right.u, bits) ?? ranges.fullUnsigned(bits);
+  const s = SIGNED[op]?.(a.s, right.s, bits) ?? ranges.fullSigned(bits);
+  return reduce({ bits, t, u, s }) ?? unknown(bits);
+}
+
+/** The low `bits` bits. */
+export function truncate(a: Word, bits: number): Word {
+  if (bits === a.bits) return a;
+  const u = ranges.wrapUnsigned(a.u.min, a.u.max, bits);
+  const uOfSigned = ranges.wrapUnsigned(a.s.min, a.s.max, bits);
+  const s = ranges.wrapSigned(a.s.min, a.s.max, bits);
+  const sOfUnsigned = ranges.wrapSigned(a.u.min, a.u.max, bits);
+  const t = tnum.truncate(a.t, bits);
+  const both = { u: ranges.intersect(u, uOfSigned), s: ranges.intersect(s, sOfUnsigned) };
+  return (both.u && both.s && reduce({ bits, t, u: both.u, s: both.s })) ?? unknown(bits);
+}
+
+export function zeroExtend(a: Word, bits: number): Word {
+  if (bits === a.bits) return a;
+  return { bits, t: a.t, u: a.u, s: a.u };
+}
+
+export function signExtend(a: Word, bits: number): Word {
+  if (bits === a.bits) return a;
+  const t = tnum.signExtend(a.t, a.bits, bits);
+  return reduce({ bits, t, u: ranges.fullUnsigned(bits), s: a.s }) ?? unknown(bits);
+}
+
+/** The bytes of the number in the opposite order; the width is a whole number of bytes. */
+export function swapBytes(a: Word): Word {
+  const { bits } = a;
+  const t = { value: swap('bswap', bits, a.t.value), mask: swap('bswap', bits, a.t.mask) };
+  return reduce({ ...unknown(bits), t }) ?? unknown(bits);
+}
