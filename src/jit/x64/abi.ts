@@ -1,0 +1,87 @@
+// Where BPF registers live, and how calls cross the System V ABI: arguments in rdi, rsi, rdx, rcx, r8, the result in
+// rax. BPF's calling convention fits, so that a leaf that keeps to r0 … r5 needs no frame at all.
+
+import { FRAME_POINTER, STACK_BYTES } from '../../bpf/isa.js';
+import type { Program } from '../../bpf/program.js';
+import { MachineCode } from '../target.js';
+import { Assembler } from './assemble.js';
+import {
+  type Bits,
+  R8,
+  R9,
+  R10,
+  R11,
+  R13,
+  R14,
+  R15,
+  RAX,
+  RBP,
+  RBX,
+  RCX,
+  RDI,
+  RDX,
+  type Register,
+  RSI,
+  RSP,
+  register,
+} from './operands.js';
+
+/** The x86 register of each BPF register. r12 is left out: as a base it costs a byte. */
+export const REGISTER_MAP: readonly number[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
+/** Registers that hold no BPF register and that no call keeps. */
+export const SCRATCH = [R9, R10, R11] as const;
+
+const FIRST_SAVED = 6;
+
+/** BPF register `bpf` as an x86 operand. */
+export const mapped = (bpf: number, bits: Bits = 64): Register => register(REGISTER_MAP[bpf]!, bits);
+
+/** What a function of the program has to keep for its caller. */
+export interface Frame {
+  /** x86 registers that the program changes and its caller relies on. */
+  readonly saved: readonly number[];
+  /** Whether r10 is used: 512 bytes below it belong to the function. */
+  readonly stack: boolean;
+}
+
+/** The frame that serves every function of a program: registers are saved only if some instruction names them. */
+export function frameOf(program: Program): Frame {
+  const used = new Set<number>();
+  for (const { row, dst, src } of program.instructions) {
+    if (typeof row.dst !== 'number') used.add(dst);
+    if (typeof row.src !== 'number') used.add(src);
+  }
+  const saved = REGISTER_MAP.filter((_, bpf) => bpf >= FIRST_SAVED && bpf < FRAME_POINTER && used.has(bpf));
+  return { saved, stack: used.has(FRAME_POINTER) };
+}
+
+export function enterFrame(asm: Assembler, { saved, stack }: Frame): void {
+  for (const number of saved) asm.emit('push', register(number));
+  if (!stack) return;
+  asm.emit('push', register(RBP));
+  asm.emit('mov', register(RBP), register(RSP));
+  asm.emit('sub', register(RSP), STACK_BYTES);
+}
+
+export function leaveFrame(asm: Assembler, { saved, stack }: Frame): void {
+  if (stack) asm.emit('leave');
+  for (const number of saved.toReversed()) asm.emit('pop', register(number));
+}
+
+/**
+ * `u64 trampoline(void *entry, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)`: calls `entry(a1, …, a5)`, so that one
+ * foreign function serves every routine.
+ */
+export function callTrampoline(): MachineCode {
+  const asm = new Assembler();
+  const path = [RAX, RDI, RSI, RDX, RCX, R8, R9];
+  for (let i = 0; i + 1 < path.length; i++) asm.emit('mov', register(path[i]!), register(path[i + 1]!));
+  asm.emit('jmp', register(RAX));
+  return MachineCode.make({
+    isa: 'x64',
+    bytes: asm.finish().bytes,
+    offsets: [],
+    abi: undefined,
+    name: 'call trampoline',
+  });
+}

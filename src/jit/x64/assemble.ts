@@ -1,0 +1,141 @@
+// Instructions in a row, with labels. A jump is kept apart until the end: all start short, and those that do not
+// reach their label grow, which may push others out of reach, until nothing changes.
+
+import { ByteBuffer, encode, formFor, formsOf } from './encode.js';
+import type { Condition, Form } from './forms.js';
+import { type Operand, register } from './operands.js';
+
+/** A place in the code; made before it is known where. */
+export type Label = number;
+
+/** What was meant: a row, its operands (a jump's is the offset of its target), and where its bytes are. */
+export interface Emitted {
+  readonly form: Form;
+  readonly operands: readonly Operand[];
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface Assembly {
+  readonly bytes: Uint8Array;
+  readonly emitted: readonly Emitted[];
+  /** Byte offset of a label that was bound. */
+  offsetOf(label: Label): number;
+}
+
+/** A place before the jumps have their lengths: bytes of other instructions, and jumps, that come before it. */
+interface Place {
+  readonly at: number;
+  readonly jumps: number;
+}
+
+interface Meant extends Place {
+  readonly form: Form;
+  readonly operands: readonly Operand[];
+  readonly length: number;
+}
+
+interface Jump extends Place {
+  /** Shortest first; the last one reaches everything. */
+  readonly forms: readonly Form[];
+  readonly label: Label;
+  form: Form;
+  length: number;
+}
+
+// Each round takes a pass over all jumps; what is still growing after so many becomes long at once.
+const MAX_ROUNDS = 16;
+
+export class Assembler {
+  readonly #code = new ByteBuffer();
+  readonly #meant: (Meant | Jump)[] = [];
+  readonly #jumps: Jump[] = [];
+  readonly #labels: (Place | undefined)[] = [];
+
+  /** Appends the shortest form of an instruction. */
+  emit(mnemonic: string, ...operands: readonly Operand[]): void {
+    const form = formFor(mnemonic, operands);
+    const at = this.#code.length;
+    encode(form, operands, this.#code);
+    this.#meant.push({ form, operands, at, jumps: this.#jumps.length, length: this.#code.length - at });
+  }
+
+  /** Puts a 64-bit constant into a register in the fewest bytes; changes flags. */
+  loadImmediate(number: number, value: bigint): void {
+    const unsigned = BigInt.asUintN(64, value);
+    const signed = Number(BigInt.asIntN(64, value));
+    if (unsigned === 0n) this.emit('xor', register(number, 32), register(number, 32));
+    else if (unsigned < 1n << 32n) this.emit('mov', register(number, 32), Number(unsigned));
+    else if (signed >= -(2 ** 31) && signed < 0) this.emit('mov', register(number), signed);
+    else this.emit('mov', register(number), unsigned);
+  }
+
+  label(): Label {
+    return this.#labels.push(undefined) - 1;
+  }
+
+  /** The label names the place of the next instruction. */
+  bind(label: Label): void {
+    this.#labels[label] = { at: this.#code.length, jumps: this.#jumps.length };
+  }
+
+  jump(mnemonic: 'jmp' | 'call' | `j${Condition}`, label: Label): void {
+    const forms = formsOf(mnemonic).filter(({ distanceBytes }) => distanceBytes !== 0);
+    const place = { at: this.#code.length, jumps: this.#jumps.length };
+    const jump: Jump = { ...place, forms, label, form: forms[0]!, length: lengthOf(forms[0]!) };
+    this.#jumps.push(jump);
+    this.#meant.push(jump);
+  }
+
+  finish(): Assembly {
+    const before = this.#relax();
+    const resolve = ({ at, jumps }: Place) => at + before[jumps]!;
+    const offsetOf = (label: Label) => resolve(this.#labels[label]!);
+    const emitted = this.#meant.map((meant): Emitted => {
+      const { form, length } = meant;
+      const operands = 'label' in meant ? [offsetOf(meant.label)] : meant.operands;
+      return { form, operands, offset: resolve(meant), length };
+    });
+    return { bytes: this.#join(offsetOf), emitted, offsetOf };
+  }
+
+  /** Chooses the length of every jump; returns the bytes of the first n jumps for each n. */
+  #relax(): Float64Array {
+    const before = new Float64Array(this.#jumps.length + 1);
+    for (let round = 0, grown = true; grown; round++) {
+      grown = false;
+      this.#jumps.forEach(({ length }, i) => {
+        before[i + 1] = before[i]! + length;
+      });
+      for (const jump of this.#jumps) {
+        const target = this.#labels[jump.label]!;
+        const from = jump.at + before[jump.jumps]! + jump.length;
+        if (reaches(jump.form, target.at + before[target.jumps]! - from) && round < MAX_ROUNDS) continue;
+        if (jump.form === jump.forms.at(-1)) continue;
+        jump.form = jump.forms.at(-1)!;
+        jump.length = lengthOf(jump.form);
+        grown = true;
+      }
+    }
+    return before;
+  }
+
+  #join(offsetOf: (label: Label) => number): Uint8Array {
+    const source = this.#code.bytes();
+    const out = new ByteBuffer();
+    let copied = 0;
+    for (const { at, form, length, label } of this.#jumps) {
+      while (copied < at) out.byte(source[copied++]!);
+      encode(form, [offsetOf(label) - out.length - length], out);
+    }
+    while (copied < source.length) out.byte(source[copied++]!);
+    return out.bytes();
+  }
+}
+
+const lengthOf = (form: Form): number => form.opcode.length + form.distanceBytes;
+
+function reaches(form: Form, distance: number): boolean {
+  const limit = 2 ** (8 * form.distanceBytes - 1);
+  return distance >= -limit && distance < limit;
+}

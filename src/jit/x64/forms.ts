@@ -1,0 +1,221 @@
+// The x86-64 instruction forms that the back ends use, as one table in the notation of Intel's manual (volume 2,
+// "Instruction Format"). Encoder and encoder tests derive from its rows; no opcode number stands anywhere else.
+//
+//   operands   r32 ModRM.reg   rm32 ModRM.rm, register or memory   m32 ModRM.rm, memory   o32 low bits of the opcode
+//              a32 al, ax, eax, rax   cl   1   imm8 as wide as the operation   simm8 sign-extended to its width
+//              uimm8 a count   imm64   rel8, rel32 a jump
+//   encoding   66, F0 prefixes   REX.W   hex opcode bytes   +r register in the last of them   /r ModRM
+//              /0 … /7 ModRM with that digit as its reg   ib iw id iq immediate   cb cd distance of 1 or 4 bytes
+//
+// A `?` stands for a width: one row each for 16 (prefix 66), 32 and 64 bits (REX.W). Among the rows of a mnemonic
+// the first that takes the operands is used, so shorter ones come first.
+
+import type { Bits } from './operands.js';
+
+export type Role = 'r' | 'rm' | 'm' | 'o' | 'a' | 'cl' | '1' | 'imm' | 'simm' | 'uimm' | 'rel';
+
+export interface OperandKind {
+  readonly role: Role;
+  /** Of the register, memory, immediate or distance; 0 for memory that is only addressed. */
+  readonly bits: Bits | 0;
+}
+
+export interface Form {
+  readonly mnemonic: string;
+  readonly operands: readonly OperandKind[];
+  /** The row as it is written: operands and encoding. */
+  readonly text: string;
+  /** Width of the operation: immediates are taken modulo 2^bits. */
+  readonly bits: Bits;
+  readonly prefixes: readonly number[];
+  readonly rexW: boolean;
+  readonly opcode: readonly number[];
+  /** 'r': ModRM.reg is an operand; a number: it is that digit; undefined: there is no ModRM byte. */
+  readonly modrm: 'r' | number | undefined;
+  readonly immediateBytes: 0 | 1 | 2 | 4 | 8;
+  readonly distanceBytes: 0 | 1 | 4;
+}
+
+/** Condition codes in the order of their numbers. */
+export const CONDITIONS = [
+  ...['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a'],
+  ...['s', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'],
+] as const;
+export type Condition = (typeof CONDITIONS)[number];
+
+type Row = readonly [mnemonic: string, operands: string, encoding: string];
+
+const hex = (opcode: number): string => opcode.toString(16).toUpperCase().padStart(2, '0');
+
+function arithmeticRows(): Row[] {
+  const digits = { add: 0, or: 1, and: 4, sub: 5, xor: 6, cmp: 7 };
+  return Object.entries(digits).flatMap(([op, digit]): Row[] => {
+    const opcode = (low: number) => hex(digit * 8 + low);
+    return [
+      [op, 'rm8 r8', `${opcode(0)} /r`],
+      [op, 'rm? r?', `${opcode(1)} /r`],
+      [op, 'r8 rm8', `${opcode(2)} /r`],
+      [op, 'r? rm?', `${opcode(3)} /r`],
+      [op, 'rm? simm8', `83 /${digit} ib`],
+      [op, 'a8 imm8', `${opcode(4)} ib`],
+      [op, 'a? imm?', `${opcode(5)} i?`],
+      [op, 'rm8 imm8', `80 /${digit} ib`],
+      [op, 'rm? imm?', `81 /${digit} i?`],
+    ];
+  });
+}
+
+function shiftRows(): Row[] {
+  const digits = { rol: 0, ror: 1, shl: 4, shr: 5, sar: 7 };
+  return Object.entries(digits).flatMap(([op, digit]): Row[] => [
+    [op, 'rm8 1', `D0 /${digit}`],
+    [op, 'rm? 1', `D1 /${digit}`],
+    [op, 'rm8 cl', `D2 /${digit}`],
+    [op, 'rm? cl', `D3 /${digit}`],
+    [op, 'rm8 uimm8', `C0 /${digit} ib`],
+    [op, 'rm? uimm8', `C1 /${digit} ib`],
+  ]);
+}
+
+function unaryRows(): Row[] {
+  const digits = { not: 2, neg: 3, mul: 4, imul: 5, div: 6, idiv: 7 };
+  return Object.entries(digits).flatMap(([op, digit]): Row[] => [
+    [op, 'rm8', `F6 /${digit}`],
+    [op, 'rm?', `F7 /${digit}`],
+  ]);
+}
+
+const MOVES: readonly Row[] = [
+  ['mov', 'rm8 r8', '88 /r'],
+  ['mov', 'rm? r?', '89 /r'],
+  ['mov', 'r8 rm8', '8A /r'],
+  ['mov', 'r? rm?', '8B /r'],
+  ['mov', 'o8 imm8', 'B0+r ib'],
+  ['mov', 'o16 imm16', '66 B8+r iw'],
+  ['mov', 'o32 imm32', 'B8+r id'],
+  ['mov', 'rm8 imm8', 'C6 /0 ib'],
+  ['mov', 'rm? imm?', 'C7 /0 i?'],
+  ['mov', 'o64 imm64', 'REX.W B8+r iq'],
+  ['movzx', 'r? rm8', '0F B6 /r'],
+  ['movzx', 'r32 rm16', '0F B7 /r'],
+  ['movzx', 'r64 rm16', 'REX.W 0F B7 /r'],
+  ['movsx', 'r? rm8', '0F BE /r'],
+  ['movsx', 'r32 rm16', '0F BF /r'],
+  ['movsx', 'r64 rm16', 'REX.W 0F BF /r'],
+  ['movsxd', 'r64 rm32', 'REX.W 63 /r'],
+  ['lea', 'r? m', '8D /r'],
+  ['bswap', 'o32', '0F C8+r'],
+  ['bswap', 'o64', 'REX.W 0F C8+r'],
+  ['xchg', 'rm8 r8', '86 /r'],
+  ['xchg', 'rm? r?', '87 /r'],
+  ['push', 'o64', '50+r'],
+  ['pop', 'o64', '58+r'],
+];
+
+const REST: readonly Row[] = [
+  ['test', 'rm8 r8', '84 /r'],
+  ['test', 'rm? r?', '85 /r'],
+  ['test', 'a8 imm8', 'A8 ib'],
+  ['test', 'a? imm?', 'A9 i?'],
+  ['test', 'rm8 imm8', 'F6 /0 ib'],
+  ['test', 'rm? imm?', 'F7 /0 i?'],
+  ['imul', 'r? rm?', '0F AF /r'],
+  ['imul', 'r? rm? simm8', '6B /r ib'],
+  ['imul', 'r? rm? imm?', '69 /r i?'],
+  ['cdq', '', '99'],
+  ['cqo', '', 'REX.W 99'],
+  ['jmp', 'rel8', 'EB cb'],
+  ['jmp', 'rel32', 'E9 cd'],
+  ['jmp', 'rm64', 'FF /4'],
+  ['call', 'rel32', 'E8 cd'],
+  ['call', 'rm64', 'FF /2'],
+  ['ret', '', 'C3'],
+  ['leave', '', 'C9'],
+  ['int3', '', 'CC'],
+  ['ud2', '', '0F 0B'],
+];
+
+const LOCKED: readonly Row[] = [
+  ['lock xadd', 'm8 r8', 'F0 0F C0 /r'],
+  ['lock xadd', 'm? r?', 'F0 0F C1 /r'],
+  ['lock cmpxchg', 'm8 r8', 'F0 0F B0 /r'],
+  ['lock cmpxchg', 'm? r?', 'F0 0F B1 /r'],
+];
+
+/** Arithmetic on memory as one atomic operation: the same rows with the prefix. */
+const lockedRows = (): Row[] =>
+  arithmeticRows()
+    .filter(([op, operands]) => op !== 'cmp' && operands.startsWith('rm'))
+    .map(([op, operands, encoding]) => [`lock ${op}`, operands.slice(1), `F0 ${encoding}`]);
+
+function conditionRows(): Row[] {
+  return CONDITIONS.flatMap((condition, code): Row[] => [
+    [`j${condition}`, 'rel8', `${hex(0x70 + code)} cb`],
+    [`j${condition}`, 'rel32', `0F ${hex(0x80 + code)} cd`],
+    [`set${condition}`, 'rm8', `0F ${hex(0x90 + code)} /0`],
+    [`cmov${condition}`, 'r? rm?', `0F ${hex(0x40 + code)} /r`],
+  ]);
+}
+
+// An instruction of 64 bits takes a sign-extended immediate of 32.
+const WIDTHS = [
+  { bits: '16', prefix: '66 ', imm: 'imm16', letter: 'iw' },
+  { bits: '32', prefix: '', imm: 'imm32', letter: 'id' },
+  { bits: '64', prefix: 'REX.W ', imm: 'simm32', letter: 'id' },
+];
+
+function widen([mnemonic, operands, encoding]: Row): Row[] {
+  if (!operands.includes('?')) return [[mnemonic, operands, encoding]];
+  return WIDTHS.map(({ bits, prefix, imm, letter }) => [
+    mnemonic,
+    operands.replace('imm?', imm).replaceAll('?', bits),
+    prefix + encoding.replace('i?', letter),
+  ]);
+}
+
+const IMMEDIATE = { ib: 1, iw: 2, id: 4, iq: 8 } as const;
+const DISTANCE = { cb: 1, cd: 4 } as const;
+const PREFIXES = ['66', 'F0'];
+
+function parse([mnemonic, operands, encoding]: Row): Form {
+  const kinds = operands.split(' ').filter(Boolean).map(parseOperand);
+  const tokens = encoding.split(' ');
+  const find = <T>(table: Readonly<Record<string, T>>): T | undefined =>
+    table[tokens.find((token) => token in table) ?? ''];
+  const bytes = tokens.filter((token) => /^[0-9A-F]{2}(\+r)?$/.test(token));
+  const isPrefix = (token: string, i: number) => PREFIXES.includes(token) && bytes.length > i + 1;
+  const digit = tokens.find((token) => token.startsWith('/'))?.slice(1);
+  return Object.freeze({
+    mnemonic,
+    operands: kinds,
+    text: `${mnemonic} ${operands}: ${encoding}`,
+    bits: kinds.find(({ bits }) => bits !== 0)?.bits || 64,
+    prefixes: bytes.filter(isPrefix).map((token) => Number.parseInt(token, 16)),
+    rexW: tokens.includes('REX.W'),
+    opcode: bytes.filter((token, i) => !isPrefix(token, i)).map((token) => Number.parseInt(token, 16)),
+    modrm: digit === undefined || digit === 'r' ? digit : Number(digit),
+    immediateBytes: find(IMMEDIATE) ?? 0,
+    distanceBytes: find(DISTANCE) ?? 0,
+  });
+}
+
+function parseOperand(text: string): OperandKind {
+  if (text === 'cl') return { role: 'cl', bits: 8 };
+  if (text === '1') return { role: '1', bits: 8 };
+  const [, role, bits] = /^([a-z]+)(\d*)$/.exec(text)!;
+  return { role: role as Role, bits: Number(bits) as Bits | 0 };
+}
+
+/** Every instruction form. */
+export const FORMS: readonly Form[] = [
+  ...arithmeticRows(),
+  ...shiftRows(),
+  ...unaryRows(),
+  ...MOVES,
+  ...REST,
+  ...lockedRows(),
+  ...LOCKED,
+  ...conditionRows(),
+]
+  .flatMap(widen)
+  .map(parse);

@@ -1,0 +1,196 @@
+// BPF to x86-64, one instruction at a time: every BPF register lives in a register of its own (abi.ts), and r9 to
+// r11 of the machine are free within an instruction.
+
+import type { Instruction, Program } from '../../bpf/program.js';
+import { ArgumentError, EngineError } from '../../errors.js';
+import { VerifiedProgram } from '../../verifier/verified.js';
+import { MachineCode } from '../target.js';
+import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
+import { alu, endian } from './alu.js';
+import { Assembler, type Assembly, type Label } from './assemble.js';
+import { atomic } from './atomic.js';
+import type { Condition } from './forms.js';
+import { type Bits, memory } from './operands.js';
+
+export interface CompileOptions {
+  /** For listings and profilers. Default: 'bpf'. */
+  readonly name?: string;
+}
+
+/**
+ * Compiles a verified program to x86-64 code that is called as `u64 f(u64 r1, …, u64 r5)` under the System V ABI.
+ * @throws ArgumentError for a program that the verifier did not return; EngineError 'J-HELPER' for one that calls
+ *   helper functions
+ */
+export function compileX64(verified: VerifiedProgram, options: CompileOptions = {}): MachineCode {
+  if (!VerifiedProgram.is(verified)) {
+    throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
+  }
+  const { assembly, offsets } = assembleX64(verified.program);
+  return MachineCode.make({
+    isa: 'x64',
+    bytes: assembly.bytes,
+    offsets,
+    abi: verified.contract,
+    name: options.name ?? 'bpf',
+  });
+}
+
+/** The code of a program with what was meant by it; `offsets` as in MachineCode. */
+export function assembleX64(program: Program): { assembly: Assembly; offsets: number[] } {
+  refuseHelpers(program);
+  const lowering = new Lowering(program);
+  const assembly = lowering.run();
+  const offsets: number[] = [];
+  for (let slot = 0; slot < program.slots; slot++) {
+    const index = program.indexAt(slot);
+    offsets.push(assembly.offsetOf(lowering.labels[index === -1 ? program.indexAt(slot + 1) : index]!));
+  }
+  return { assembly, offsets };
+}
+
+function refuseHelpers(program: Program): void {
+  const index = program.instructions.findIndex(({ row }) => row.op === 'helper');
+  if (index === -1) return;
+  const insn = program.slotOf(index);
+  const { imm } = program.instructions[index]!;
+  const message = `instruction ${insn} calls helper ${imm}, and the x64 back end calls no helpers; use the interpreter`;
+  throw new EngineError('J-HELPER', message, { insn });
+}
+
+const CONDITION: Readonly<Record<string, Condition>> = {
+  jeq: 'e',
+  jne: 'ne',
+  jset: 'ne',
+  jgt: 'a',
+  jge: 'ae',
+  jlt: 'b',
+  jle: 'be',
+  jsgt: 'g',
+  jsge: 'ge',
+  jslt: 'l',
+  jsle: 'le',
+};
+
+class Lowering {
+  readonly #asm = new Assembler();
+  readonly #program: Program;
+  readonly #frame: Frame;
+  /** Whether functions of the program call each other: then callers make frames, and exit is a bare return. */
+  readonly #calls: boolean;
+  /** Of each instruction, and of the end. */
+  readonly labels: readonly Label[];
+
+  constructor(program: Program) {
+    this.#program = program;
+    this.#frame = frameOf(program);
+    this.#calls = program.instructions.some(({ row }) => row.op === 'local');
+    this.labels = Array.from({ length: program.instructions.length + 1 }, () => this.#asm.label());
+  }
+
+  run(): Assembly {
+    const { instructions } = this.#program;
+    if (this.#calls) {
+      this.#call(0);
+      this.#asm.emit('ret');
+    } else {
+      enterFrame(this.#asm, this.#frame);
+    }
+    instructions.forEach((instruction, index) => {
+      this.#asm.bind(this.labels[index]!);
+      this.#lower(instruction, index);
+    });
+    this.#asm.bind(this.labels[instructions.length]!);
+    // An unproven program may run off its end.
+    if (!['exit', 'goto'].includes(instructions.at(-1)!.row.kind)) this.#asm.emit('ud2');
+    return this.#asm.finish();
+  }
+
+  #lower(instruction: Instruction, index: number): void {
+    const asm = this.#asm;
+    const { row, dst, value } = instruction;
+    switch (row.kind) {
+      case 'alu':
+        alu(asm, instruction);
+        break;
+      case 'endian':
+        endian(asm, instruction);
+        break;
+      case 'load_imm64':
+        asm.loadImmediate(mapped(dst).number, value);
+        break;
+      case 'load':
+        load(asm, instruction);
+        break;
+      case 'store':
+        store(asm, instruction);
+        break;
+      case 'atomic':
+        atomic(asm, instruction);
+        break;
+      case 'jump':
+        this.#jump(instruction, index);
+        break;
+      case 'goto':
+        asm.jump('jmp', this.#target(index));
+        break;
+      case 'call':
+        this.#call(this.#program.targetOf(index));
+        break;
+      case 'exit':
+        if (!this.#calls) leaveFrame(asm, this.#frame);
+        asm.emit('ret');
+        break;
+      case 'refused':
+        throw new Error(`${row.name} is in no program`);
+    }
+  }
+
+  #target(index: number): Label {
+    return this.labels[this.#program.targetOf(index)]!;
+  }
+
+  #jump(instruction: Instruction, index: number): void {
+    compare(this.#asm, instruction);
+    this.#asm.jump(`j${CONDITION[instruction.row.op]!}`, this.#target(index));
+  }
+
+  /** The caller keeps r6 to r10 and makes the callee's stack, so that functions may share code and need no prologue. */
+  #call(index: number): void {
+    enterFrame(this.#asm, this.#frame);
+    this.#asm.jump('call', this.labels[index]!);
+    leaveFrame(this.#asm, this.#frame);
+  }
+}
+
+function load(asm: Assembler, { row, dst, src, off }: Instruction): void {
+  const bits = (row.size * 8) as Bits;
+  const cell = memory(bits, mapped(src).number, off);
+  if (row.signExtend === 32) asm.emit('movsxd', mapped(dst), cell);
+  else if (row.signExtend > 0) asm.emit('movsx', mapped(dst), cell);
+  else if (bits < 32) asm.emit('movzx', mapped(dst, 32), cell);
+  else asm.emit('mov', mapped(dst, bits), cell);
+}
+
+function store(asm: Assembler, { row, dst, src, off, imm }: Instruction): void {
+  const bits = (row.size * 8) as Bits;
+  const cell = memory(bits, mapped(dst).number, off);
+  asm.emit('mov', cell, row.source === 'reg' ? mapped(src, bits) : bits < 32 ? imm & (2 ** bits - 1) : imm);
+}
+
+/** Sets the flags that a conditional jump asks for. */
+function compare(asm: Assembler, { row, dst, src, imm }: Instruction): void {
+  const bits = row.bits as Bits;
+  const left = mapped(dst, bits);
+  const test = row.op === 'jset';
+  if (row.source === 'reg') asm.emit(test ? 'test' : 'cmp', left, mapped(src, bits));
+  else if (test) asm.emit('test', mapped(dst, testedBits(imm, bits)), imm);
+  else if (imm === 0) asm.emit('test', left, left);
+  else asm.emit('cmp', left, imm);
+}
+
+/** The least width whose bits hold every bit of a mask. */
+function testedBits(mask: number, bits: Bits): Bits {
+  if (mask >= 0 && mask <= 0xff) return 8;
+  return mask >= 0 ? 32 : bits;
+}

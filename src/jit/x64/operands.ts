@@ -1,0 +1,59 @@
+// What an x86-64 instruction works on: registers by number and width, memory, immediates.
+
+export type Bits = 8 | 16 | 32 | 64;
+
+export class Register {
+  constructor(
+    /** 0 to 15, as in the encoding: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15. */
+    readonly number: number,
+    readonly bits: Bits,
+  ) {}
+}
+
+/** `bits` wide memory at base + index * scale + displacement. */
+export class Memory {
+  constructor(
+    readonly bits: Bits,
+    readonly base: Register,
+    readonly displacement: number,
+    readonly index?: Register,
+    readonly scale: 1 | 2 | 4 | 8 = 1,
+  ) {}
+}
+
+/** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
+export type Operand = Register | Memory | number | bigint;
+
+const ALL = [8, 16, 32, 64].map((bits) =>
+  Array.from({ length: 16 }, (_, number) => Object.freeze(new Register(number, bits as Bits))),
+);
+
+/** The low `bits` bits of general register `number`; those of 8 bits are al … r15b, never ah to bh. */
+export function register(number: number, bits: Bits = 64): Register {
+  return ALL[bits === 8 ? 0 : bits === 16 ? 1 : bits === 32 ? 2 : 3]![number]!;
+}
+
+/** `bits` wide memory at the address in general register `base`, plus a signed 32-bit displacement. */
+export const memory = (bits: Bits, base: number, displacement = 0): Memory =>
+  new Memory(bits, register(base), displacement);
+
+/** `bits` wide memory at base + index * scale; any index but rsp. */
+export const indexed = (bits: Bits, base: number, index: number, scale: 1 | 2 | 4 | 8 = 1): Memory =>
+  new Memory(bits, register(base), 0, register(index), scale);
+
+export const RAX = 0;
+export const RCX = 1;
+export const RDX = 2;
+export const RBX = 3;
+export const RSP = 4;
+export const RBP = 5;
+export const RSI = 6;
+export const RDI = 7;
+export const R8 = 8;
+export const R9 = 9;
+export const R10 = 10;
+export const R11 = 11;
+export const R12 = 12;
+export const R13 = 13;
+export const R14 = 14;
+export const R15 = 15;
