@@ -10,6 +10,10 @@ export interface Where {
   readonly file?: string;
   readonly line?: number;
   readonly column?: number;
+  /** 512-byte sector, btree and level of the btree node that an image's error is about. */
+  readonly sector?: number;
+  readonly btree?: string;
+  readonly level?: number;
 }
 
 /** Base class of every error that this library throws on purpose. */

@@ -1,0 +1,302 @@
+// A btree node on disk: a header, and sets of keys (bsets) that were appended one after the other.
+//
+//   header   0 csum:128 | 16 magic:64 | 24 flags:64 | 32 min_key:160 | 52 max_key:160 | 80 format:448 | 136 bset | 160 keys
+//   further  0 csum:128 | 16 bset | 40 keys                                          each at the start of a block
+//   bset     0 seq:64 | 8 journal_seq:64 | 16 flags:32 | 20 version:16 | 22 u64s:16
+
+import { FormatError, type ImageError, type Where } from '../errors.js';
+import type { Format, Unpacker } from '../index.js';
+import { type Checksums, isMac } from './checksum.js';
+import { advance, bsetNonce, type ChaChaKey, chacha20 } from './crypt.js';
+import { asImageError, damage, SECTOR_BYTES } from './damage.js';
+import type { FormatCache } from './formats.js';
+import { VERSION_SNAPSHOTS, versionText } from './names.js';
+import type { NodePointer } from './pointer.js';
+import { type Position, positionAt, positionText } from './position.js';
+import type { Superblock } from './superblock.js';
+
+/** A set of keys, as a range of bytes of its node. */
+export interface Bset {
+  /** Byte of the node at which the keys start. */
+  readonly start: number;
+  readonly end: number;
+  readonly journalSeq: bigint;
+  readonly version: number;
+  readonly checksumType: number;
+  readonly keyCount: number;
+  /** The keys in the unpacked form, 40 bytes each. */
+  readonly unpacked: Uint8Array;
+  /** Byte of the node at which each key starts. */
+  readonly offsets: Uint32Array;
+}
+
+export interface BtreeNode {
+  readonly btreeId: number;
+  readonly btreeName: string;
+  readonly level: number;
+  /** First address of the key that points to the node, even if another replica was read. */
+  readonly dev: number;
+  readonly sector: number;
+  /** Where it was read: the image, and its first byte there. */
+  readonly where: Where;
+  /** Smallest and largest position, both inclusive. */
+  readonly min: Position;
+  readonly max: Position;
+  readonly format: Format;
+  /** struct bkey_format: 56 bytes. */
+  readonly formatBytes: Uint8Array;
+  /** The node as far as it is written, decrypted. */
+  readonly bytes: Uint8Array;
+  readonly bsets: readonly Bset[];
+  readonly keyCount: number;
+  /** Shared by all nodes of this format; the file system disposes of it. */
+  readonly unpacker: Unpacker;
+}
+
+export interface NodeKey {
+  /** Byte of the node at which the key starts. */
+  readonly o: number;
+  readonly packed: boolean;
+  /** struct bkey: 40 bytes. */
+  readonly unpacked: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** What is known of a node before it is read. */
+export interface Expected {
+  readonly btreeId: number;
+  readonly btreeName: string;
+  readonly level: number;
+  readonly pointer: NodePointer;
+}
+
+/** What reading any node of a file system takes. */
+export interface NodeReader {
+  readonly superblock: Superblock;
+  readonly checksums: Checksums;
+  readonly key: ChaChaKey | undefined;
+  readonly formats: FormatCache;
+}
+
+export const NODE_HEADER_BYTES = 160;
+const NODE_MAGIC = 0x90135c78b99e07f5n;
+const FORMAT_BYTE = 80;
+const FORMAT_BYTES = 56;
+const ENCRYPTED_HEADER = { start: 24, end: 136 };
+const FIRST_BSET_BYTE = 136;
+const ENTRY_HEADER_BYTES = 40;
+const ENTRY_BSET_BYTE = 16;
+const BSET_BYTES = 24;
+const KEY_BYTES = 40;
+
+/**
+ * Every key of a node as it is stored, bset by bset: deleted keys and keys that later bsets replace are among them.
+ */
+export function* nodeKeys(node: BtreeNode): Generator<NodeKey> {
+  const packedBytes = node.format.packedBytes;
+  for (const bset of node.bsets) {
+    for (let i = 0; i < bset.keyCount; i++) {
+      const o = bset.offsets[i]!;
+      const packed = (node.bytes[o + 1]! & 0x7f) === 0;
+      const value = node.bytes.subarray(o + (packed ? packedBytes : KEY_BYTES), o + node.bytes[o]! * 8);
+      yield { o, packed, unpacked: bset.unpacked.subarray(i * KEY_BYTES, (i + 1) * KEY_BYTES), value };
+    }
+  }
+}
+
+/** Checks the little that tells a node from anything else: its magic number and seq. */
+export function requireNodeHere(
+  header: Uint8Array,
+  expected: Expected,
+  superblock: Superblock,
+  where: Where,
+): void {
+  const view = viewOf(header);
+  if (view.getBigUint64(16, true) !== (NODE_MAGIC ^ superblock.uuidSeed)) {
+    throw damage('node_magic', 'there is no btree node of this file system here', where);
+  }
+  const seq = view.getBigUint64(FIRST_BSET_BYTE, true);
+  if (expected.pointer.seq === undefined || seq === expected.pointer.seq) return;
+  throw damage('node_seq', `the node here has seq ${seq} instead of ${expected.pointer.seq}`, where);
+}
+
+/**
+ * Reads a node of which `requireNodeHere` approved.
+ * @param written a copy of the node, as far as it is written; decrypted in place
+ * @param where of its first byte
+ * @returns the node; and what is wrong with it, if its first bsets can be read and a later one cannot
+ * @throws ImageError if nothing of it can be read
+ */
+export function readNode(
+  reader: NodeReader,
+  expected: Expected,
+  written: Uint8Array,
+  where: Where,
+): { node: BtreeNode; fault: ImageError | undefined } {
+  const at = (byte: number): Where => ({ ...where, byte: where.byte! + byte });
+  const walk = new BsetWalk(reader, written, at);
+  const first = walk.first();
+  checkIdentity(written, expected, at);
+  const formatBytes = written.subarray(FORMAT_BYTE, FORMAT_BYTE + FORMAT_BYTES);
+  const { format, unpacker } = formatOf(reader.formats, formatBytes, at(FORMAT_BYTE));
+  const bsets: Bset[] = [];
+  let fault: ImageError | undefined;
+  try {
+    for (let found: FoundBset | undefined = first; found; found = walk.next()) {
+      const keys = unpacker.unpackStream(written, { start: found.start, end: found.end });
+      bsets.push({ ...found, keyCount: keys.count, unpacked: keys.out, offsets: keys.offsets });
+      if (keys.stoppedAt) throw damage('bad_key', keys.stoppedAt.reason, at(keys.stoppedAt.offset));
+    }
+    walk.requireAll(expected.pointer.sectorsWritten);
+  } catch (error) {
+    fault = asImageError(error);
+  }
+  const { btreeId, btreeName, level, pointer } = expected;
+  const node: BtreeNode = {
+    btreeId,
+    btreeName,
+    level,
+    ...pointer.replicas[0]!,
+    where,
+    min: pointer.min ?? positionAt(written, 32),
+    max: pointer.max,
+    format,
+    formatBytes,
+    bytes: written,
+    bsets,
+    keyCount: bsets.reduce((sum, { keyCount }) => sum + keyCount, 0),
+    unpacker,
+  };
+  return { node, fault };
+}
+
+function checkIdentity(node: Uint8Array, expected: Expected, at: (byte: number) => Where): void {
+  const flags = viewOf(node).getBigUint64(24, true);
+  const btreeId = Number((flags & 15n) | (((flags >> 9n) & 0xffffn) << 4n));
+  const level = Number((flags >> 4n) & 15n);
+  const { pointer } = expected;
+  if (btreeId !== expected.btreeId)
+    throw damage('node_btree', `the node here belongs to btree ${btreeId}`, at(24));
+  if (level !== expected.level) throw damage('node_level', `the node here is of level ${level}`, at(24));
+  if (pointer.rangeUpdated) return;
+  const min = positionAt(node, 32);
+  const max = positionAt(node, 52);
+  if (pointer.min !== undefined && min !== pointer.min) {
+    throw damage(
+      'node_range',
+      `the node starts at ${positionText(min)} instead of ${positionText(pointer.min)}`,
+      at(32),
+    );
+  }
+  if (max !== pointer.max) {
+    throw damage(
+      'node_range',
+      `the node ends at ${positionText(max)} instead of ${positionText(pointer.max)}`,
+      at(52),
+    );
+  }
+}
+
+function formatOf(formats: FormatCache, raw: Uint8Array, where: Where) {
+  try {
+    return formats.get(raw);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    throw damage('bad_format', `the key format is not legal: ${error.message}`, where, error);
+  }
+}
+
+type FoundBset = Pick<Bset, 'start' | 'end' | 'journalSeq' | 'version' | 'checksumType'>;
+
+/** Goes through the bsets of a node, and verifies and decrypts each. */
+class BsetWalk {
+  readonly #view: DataView;
+  #next = 0;
+  #seq = 0n;
+
+  constructor(
+    private readonly reader: NodeReader,
+    private readonly node: Uint8Array,
+    private readonly at: (byte: number) => Where,
+  ) {
+    this.#view = viewOf(node);
+  }
+
+  first(): FoundBset {
+    this.#seq = this.#view.getBigUint64(FIRST_BSET_BYTE, true);
+    return this.#bset(0, FIRST_BSET_BYTE);
+  }
+
+  /** The next bset that is not blacklisted. */
+  next(): FoundBset | undefined {
+    while (this.#next + ENTRY_HEADER_BYTES <= this.node.length) {
+      const offset = this.#next;
+      if (this.#view.getBigUint64(offset + ENTRY_BSET_BYTE, true) !== this.#seq) return undefined;
+      const found = this.#bset(offset, offset + ENTRY_BSET_BYTE);
+      if (!this.reader.superblock.blacklist.has(found.journalSeq)) return found;
+    }
+    return undefined;
+  }
+
+  /** Throws unless the bsets reach to where the pointer says that they do. */
+  requireAll(sectorsWritten: number): void {
+    if (this.#next >= sectorsWritten * SECTOR_BYTES) return;
+    const sectors = this.#next / SECTOR_BYTES;
+    throw damage(
+      'node_cut',
+      `the node has ${sectors} sectors of keys instead of ${sectorsWritten}`,
+      this.at(this.#next),
+    );
+  }
+
+  #bset(offset: number, header: number): FoundBset {
+    const view = this.#view;
+    const start = header + BSET_BYTES;
+    const end = start + view.getUint16(header + 22, true) * 8;
+    const flags = view.getUint32(header + 16, true);
+    const version = view.getUint16(header + 20, true);
+    const checksumType = flags & 15;
+    const where = this.at(header);
+    if (flags & 0b10000) throw damage('big_endian', 'a bset is big-endian, which is not supported', where);
+    if (version < VERSION_SNAPSHOTS) {
+      throw damage(
+        'old_version',
+        `a bset is of version ${versionText(version)}; those before 0.12 are not read`,
+        where,
+      );
+    }
+    if (end > this.node.length)
+      throw damage('bset_length', `a bset ends at byte ${end} of its node, past the end`, where);
+    const journalSeq = view.getBigUint64(header + 8, true);
+    this.#open(offset, start, end, checksumType, journalSeq);
+    // What follows is only worth a look once the checksum vouches for it.
+    if (flags & 0b100000)
+      throw damage('bset_whiteouts', 'a bset keeps its whiteouts apart, which is unknown on disk', where);
+    const sector = flags >>> 16;
+    if (sector !== 0 && sector * SECTOR_BYTES !== offset) {
+      throw damage(
+        'bset_offset',
+        `a bset at byte ${offset} of its node claims to be at sector ${sector}`,
+        where,
+      );
+    }
+    const { blockBytes } = this.reader.superblock;
+    this.#next = Math.ceil(end / blockBytes) * blockBytes;
+    return { start, end, journalSeq, version, checksumType };
+  }
+
+  /** Verifies and decrypts the bset at byte `offset`, and with the first one the node's header. */
+  #open(offset: number, start: number, end: number, checksumType: number, journalSeq: bigint): void {
+    const { checksums, key } = this.reader;
+    const nonce = bsetNonce(offset, this.#seq, journalSeq);
+    const mac = key && { key, nonce };
+    checksums.require(checksumType, this.node.subarray(offset, end), 'bset', this.at(offset), mac);
+    if (!mac || !isMac(checksumType)) return;
+    if (offset > 0) return chacha20(key, nonce, this.node.subarray(start, end));
+    const header = this.node.subarray(ENCRYPTED_HEADER.start, ENCRYPTED_HEADER.end);
+    chacha20(key, nonce, header);
+    chacha20(key, advance(nonce, header.length), this.node.subarray(start, end));
+  }
+}
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
