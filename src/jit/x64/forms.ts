@@ -5,7 +5,7 @@
 //              a32 al, ax, eax, rax   cl   1   imm8 as wide as the operation   simm8 sign-extended to its width
 //              uimm8 a count   imm64   rel8, rel32 a jump
 //   encoding   66, F0 prefixes   REX.W   hex opcode bytes   +r register in the last of them   /r ModRM
-//              /0 … /7 ModRM with that digit as its reg   ib iw id iq immediate   cb cd distance of 1 or 4 bytes
+//              /0 … /7 ModRM with that digit as its reg   ib iw id io immediate   cb cd distance of 1 or 4 bytes
 //
 // A `?` stands for a width: one row each for 16 (prefix 66), 32 and 64 bits (REX.W). Among the rows of a mnemonic
 // the first that takes the operands is used, so shorter ones come first.
@@ -95,7 +95,7 @@ const MOVES: readonly Row[] = [
   ['mov', 'o32 imm32', 'B8+r id'],
   ['mov', 'rm8 imm8', 'C6 /0 ib'],
   ['mov', 'rm? imm?', 'C7 /0 i?'],
-  ['mov', 'o64 imm64', 'REX.W B8+r iq'],
+  ['mov', 'o64 imm64', 'REX.W B8+r io'],
   ['movzx', 'r? rm8', '0F B6 /r'],
   ['movzx', 'r32 rm16', '0F B7 /r'],
   ['movzx', 'r64 rm16', 'REX.W 0F B7 /r'],
@@ -173,7 +173,7 @@ function widen([mnemonic, operands, encoding]: Row): Row[] {
   ]);
 }
 
-const IMMEDIATE = { ib: 1, iw: 2, id: 4, iq: 8 } as const;
+const IMMEDIATE = { ib: 1, iw: 2, id: 4, io: 8 } as const;
 const DISTANCE = { cb: 1, cd: 4 } as const;
 const PREFIXES = ['66', 'F0'];
 
