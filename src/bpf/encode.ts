@@ -1,11 +1,12 @@
 import { ProgramError } from '../errors.js';
 import { type Row, rowsOf } from './isa.js';
-import { type Instruction, instruction, Program, refuse, slotsOf } from './program.js';
+import { type Instruction, instruction, Program, refuse, requireProgram, slotsOf } from './program.js';
 
 const SLOT_BYTES = 8;
 
 /** The program as a stream of 8-byte little-endian slots. */
 export function encodeProgram(program: Program): Uint8Array {
+  requireProgram(program);
   const bytes = new Uint8Array(program.slots * SLOT_BYTES);
   const view = new DataView(bytes.buffer);
   program.instructions.forEach(({ row, dst, src, off, imm, value }, i) => {

@@ -6,7 +6,7 @@ import { type Contract, checkContract } from '../verifier/contract.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
 import { FRAME_POINTER, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
-import type { Instruction, Program } from './program.js';
+import { type Instruction, type Program, requireProgram } from './program.js';
 
 export interface InterpretOptions {
   /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place. */
@@ -39,6 +39,7 @@ const ZERO: Word = { value: 0n, region: 0 };
  */
 export function interpret(program: Program, options: InterpretOptions): InterpretResult {
   checkArgKinds(options.args);
+  requireProgram(program);
   return new Machine(program, options).run();
 }
 

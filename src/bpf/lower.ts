@@ -162,9 +162,10 @@ function storePlain(
     return;
   }
   const source = first - piece.distance!;
-  if (source >= 0 && source % 8 === 0 && source / 8 + size <= packedBytes) {
-    fetchWord(asm, { size, byte: source / 8, into: VALUE });
-    if (mask !== ones(bits)) andMask(asm, VALUE, mask, bits);
+  const load = ([1, 2, 4, 8] as const).find((candidate) => mask <= ones(candidate * 8))!;
+  if (source >= 0 && source % 8 === 0 && source / 8 + load <= packedBytes) {
+    fetchWord(asm, { size: load, byte: source / 8, into: VALUE });
+    if (mask !== ones(load * 8)) andMask(asm, VALUE, mask, bits);
   } else {
     const low = trailingZeros(mask);
     const high = mask.toString(2).length;

@@ -50,6 +50,12 @@ export function refuse(row: Row, insn: number): void {
   throw new ProgramError('P-UNSUPPORTED', `instruction ${insn} (${row.name}): ${row.reason}`, { insn });
 }
 
+/** @throws ProgramError unless `program` is one */
+export function requireProgram(program: unknown): asserts program is Program {
+  if (Program.is(program)) return;
+  throw new ProgramError('P-TYPE', 'not a program: make it with decodeProgram, assemble or lower');
+}
+
 export class Program {
   readonly instructions: readonly Instruction[];
   /** Length in slots. */
@@ -74,6 +80,11 @@ export class Program {
     Object.freeze(this);
     if (slots === 0) throw new ProgramError('P-EMPTY', 'a program has at least one instruction', { insn: 0 });
     for (let i = 0; i < instructions.length; i++) this.#check(i);
+  }
+
+  /** Whether `value` was made by this class, and not by an imitation that could change behind the verifier's back. */
+  static is(value: unknown): value is Program {
+    return typeof value === 'object' && value !== null && #slotOf in value;
   }
 
   /** Slot number of instruction `index`. */

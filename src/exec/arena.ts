@@ -21,7 +21,7 @@ const TRAP = 0xcc; // int3
 
 export interface ArenaStats {
   readonly routines: number;
-  /** Bytes of machine code placed. */
+  /** Bytes of machine code placed: the routines, and the trampoline that calls them. */
   readonly codeBytes: number;
   /** Bytes of granules in use: code and the padding behind it. */
   readonly usedBytes: number;
@@ -86,7 +86,7 @@ export class CodeArena {
   readonly #chunks: Chunk[] = [];
   readonly #free = new Extents();
   readonly #placements = new Map<Routine, Placement>();
-  #trampoline: bigint | undefined;
+  #trampoline: Placement | undefined;
 
   /** @throws EngineError where the system gives no executable memory */
   constructor(options: { readonly name?: string } = {}) {
@@ -138,8 +138,8 @@ export class CodeArena {
   call(routine: Routine, args: readonly (Uint8Array | bigint)[]): bigint {
     const placement = this.#placementOf(routine);
     const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
-    this.#trampoline ??= this.#placeTrampoline();
-    return this.#libc.call6(this.#trampoline, addressOf(placement), a, b, c, d, e);
+    this.#trampoline ??= this.#publish(callTrampoline());
+    return this.#libc.call6(addressOf(this.#trampoline), addressOf(placement), a, b, c, d, e);
   }
 
   /**
@@ -157,7 +157,8 @@ export class CodeArena {
   stats(): ArenaStats {
     let codeBytes = 0;
     let usedBytes = 0;
-    for (const { code, granules } of this.#placements.values()) {
+    const own = this.#trampoline ? [this.#trampoline] : [];
+    for (const { code, granules } of [...this.#placements.values(), ...own]) {
       codeBytes += code.length;
       usedBytes += granules * GRANULE;
     }
@@ -178,7 +179,7 @@ export class CodeArena {
    */
   seal(): void {
     this.#requireOpen();
-    this.#trampoline ??= this.#placeTrampoline();
+    this.#trampoline ??= this.#publish(callTrampoline());
     this.#libc.sealFile(this.#writable);
     closeSync(this.#writable);
     this.#writable = -1;
@@ -259,10 +260,6 @@ export class CodeArena {
     const written = writeSync(this.#writable, bytes, 0, bytes.length, offset);
     if (written !== bytes.length)
       throw new EngineError('E-SYSTEM', `only ${written} of ${bytes.length} bytes of code could be written`);
-  }
-
-  #placeTrampoline(): bigint {
-    return addressOf(this.#publish(callTrampoline()));
   }
 }
 

@@ -40,11 +40,8 @@ export function referencePack(format: Format, unpacked: Uint8Array): Uint8Array 
   let big = 0n;
   for (const field of format.fields) {
     const value = (record >> destinationShift(field)) & mask(field.to.bits);
-    const stored = BigInt.asUintN(field.to.bits, value - field.offset);
-    // A signed field narrower than its destination stores what sign-extends to the value.
-    const bits = field.signed
-      ? BigInt.asIntN(field.to.bits, stored) & mask(field.bits)
-      : stored & mask(field.bits);
+    // Of a field wider than its destination, the bits that unpacking drops stay 0.
+    const bits = BigInt.asUintN(field.to.bits, value - field.offset) & mask(field.bits);
     if (field.order === 'lsb0') little |= bits << sourceShift(field, format);
     else big |= bits << sourceShift(field, format);
   }

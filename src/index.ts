@@ -1,0 +1,32 @@
+// The public surface.
+
+export { assemble } from './bpf/assemble.js';
+export { disassemble } from './bpf/disassemble.js';
+export { decodeProgram, encodeProgram } from './bpf/encode.js';
+export { type InterpretOptions, type InterpretResult, interpret } from './bpf/interpret.js';
+export { type LowerOptions, lower } from './bpf/lower.js';
+export type { Instruction, Program } from './bpf/program.js';
+export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
+export {
+  ArgumentError,
+  BpfUnpackError,
+  EngineError,
+  ExecutionError,
+  FormatError,
+  ImageError,
+  ProgramError,
+  VerifierError,
+  type Where,
+} from './errors.js';
+export { type ArenaStats, CodeArena, type Routine } from './exec/arena.js';
+export { type BkeyFormatSpec, bkeyFormat, bkeyFormatFromBytes } from './format/bkey.js';
+export { type DestinationSpec, defineFormat, type FieldSpec, type FormatSpec } from './format/define.js';
+export type { BitOrder, Constant, Destination, Field, Format } from './format/model.js';
+export { referencePack, referenceUnpack } from './format/reference.js';
+export type { MachineCode } from './jit/target.js';
+export { compileX64 } from './jit/x64/lower.js';
+export { emitNative } from './native/emit.js';
+export type { EngineName, StreamResult, Unpacker } from './unpacker.js';
+export { type Access, type ArgSpec, type Contract, contractFor } from './verifier/contract.js';
+export type { VerifiedProgram } from './verifier/verified.js';
+export { verify } from './verifier/verify.js';

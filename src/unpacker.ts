@@ -1,0 +1,195 @@
+// What a user holds: a format made ready to unpack one record, many, or a stream of bcachefs keys.
+
+import { constants } from 'node:buffer';
+import { overlap, requireBytes, requireInteger } from './bytes.js';
+import { ArgumentError } from './errors.js';
+import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
+import type { Format } from './format/model.js';
+import { STREAM_END, type StreamWalk, streamReason } from './format/stream.js';
+
+export type EngineName = 'bpf' | 'native' | 'interpreter' | 'reference';
+
+/** A way to unpack. Buffers have been checked: long enough, and apart. */
+export interface Engine {
+  readonly name: EngineName;
+  one(packed: Uint8Array, out: Uint8Array): unknown;
+  many(packed: Uint8Array, count: number, stride: number, out: Uint8Array): void;
+  stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
+  /** Where it runs as machine code: its bytes. */
+  readonly codeBytes?: number;
+  readonly addressOf?: (bytes: Uint8Array) => bigint;
+  dispose(): void;
+}
+
+export interface StreamResult {
+  /** 40 bytes for each key. */
+  readonly out: Uint8Array;
+  readonly count: number;
+  /** Byte offset behind the last key decoded. */
+  readonly end: number;
+  /** Byte offset of each key in `keys`. */
+  readonly offsets: Uint32Array;
+  /** Set when a malformed key ended the walk; `offset` is its byte offset in `keys`. */
+  readonly stoppedAt?: { readonly offset: number; readonly reason: string };
+}
+
+export class Unpacker {
+  readonly format: Format;
+  /** The engine in use. */
+  readonly engine: EngineName;
+  /** Why it is in use: it was asked for, or what 'auto' found. */
+  readonly reason: string;
+  #engine: Engine | undefined;
+
+  /** @internal Unpackers come from `createUnpacker`. */
+  constructor(format: Format, engine: Engine, reason: string) {
+    this.format = format;
+    this.engine = engine.name;
+    this.reason = reason;
+    this.#engine = engine;
+  }
+
+  /** Bytes of machine code of the routine; undefined where there is none. */
+  get codeBytes(): number | undefined {
+    return this.#live().codeBytes;
+  }
+
+  /**
+   * Unpacks one record.
+   * @param packed at least `format.packedBytes` bytes
+   * @param out at least `format.unpackedBytes` bytes, apart from `packed`; default: a new buffer
+   * @returns the `format.unpackedBytes` bytes of `out`
+   */
+  unpack(packed: Uint8Array, out?: Uint8Array): Uint8Array {
+    const engine = this.#live();
+    const { packedBytes, unpackedBytes } = this.format;
+    requireBytes(packed, packedBytes, 'packed');
+    const record = outBuffer(out, unpackedBytes);
+    requireApart(engine, packed.subarray(0, packedBytes), record);
+    engine.one(packed, record);
+    return record;
+  }
+
+  /**
+   * Unpacks `count` records that lie `stride` bytes apart.
+   * @param packed at least `(count - 1) * stride + format.packedBytes` bytes, if count is not 0
+   * @param options.stride default: `format.packedBytes`
+   * @param options.out at least `count * format.unpackedBytes` bytes; default: a new buffer
+   * @returns the `count * format.unpackedBytes` bytes of `out`
+   */
+  unpackMany(
+    packed: Uint8Array,
+    count: number,
+    options: { readonly stride?: number; readonly out?: Uint8Array } = {},
+  ): Uint8Array {
+    const engine = this.#live();
+    const { packedBytes, unpackedBytes } = this.format;
+    const stride = options.stride ?? Math.max(1, packedBytes);
+    requireInteger(count, 0, constants.MAX_LENGTH, 'count');
+    requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
+    const used = count === 0 ? 0 : (count - 1) * stride + packedBytes;
+    requireBytes(packed, used, 'packed');
+    const records = outBuffer(options.out, count * unpackedBytes);
+    requireApart(engine, packed.subarray(0, used), records);
+    if (count > 0) engine.many(packed, count, stride, records);
+    return records;
+  }
+
+  /**
+   * Unpacks a stream of bcachefs keys, packed and unpacked ones mixed; unpacked ones are copied. Stops at the
+   * first malformed key, and when `maxRecords` or `out` is full.
+   * @param keys the stream is bytes `start` (default 0) to `end` (default: all) of it
+   * @param options.out 40 bytes a key; default: a new buffer for as many keys as there can be
+   * @throws ArgumentError with code 'A-FORMAT' if the format is not a bcachefs key format
+   */
+  unpackStream(
+    keys: Uint8Array,
+    options: {
+      readonly start?: number;
+      readonly end?: number;
+      readonly maxRecords?: number;
+      readonly out?: Uint8Array;
+    } = {},
+  ): StreamResult {
+    const engine = this.#live();
+    const { keyU64s } = this.format;
+    if (keyU64s === undefined) {
+      throw new ArgumentError(
+        'A-FORMAT',
+        'only bcachefs key formats have streams: make the format with bkeyFormat',
+      );
+    }
+    requireBytes(keys, 0, 'keys');
+    const end = options.end ?? keys.length;
+    requireInteger(end, 0, Math.min(keys.length, MAX_STREAM_BYTES), 'end');
+    const start = options.start ?? 0;
+    requireInteger(start, 0, end, 'start');
+    const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
+    const most = options.maxRecords ?? possible;
+    requireInteger(most, 0, Number.MAX_SAFE_INTEGER, 'maxRecords');
+    if (options.out !== undefined) requireBytes(options.out, 0, 'out');
+    const room = options.out ? Math.floor(options.out.length / BKEY_BYTES) : possible;
+    const records = Math.min(most, possible, room);
+    const out = outBuffer(options.out, records * BKEY_BYTES);
+    const offsets = new Uint32Array(records);
+    requireApart(engine, keys.subarray(start, end), out);
+    const walk = engine.stream(keys, start, end, out, offsets);
+    return this.#streamResult(keys, end, walk, out, offsets);
+  }
+
+  /** Gives the machine code back. The unpacker cannot be used any more; disposing twice is harmless. */
+  dispose(): void {
+    this.#engine?.dispose();
+    this.#engine = undefined;
+  }
+
+  #streamResult(
+    keys: Uint8Array,
+    end: number,
+    walk: StreamWalk,
+    out: Uint8Array,
+    offsets: Uint32Array,
+  ): StreamResult {
+    const { position, count, ended } = walk;
+    const result = {
+      out: out.subarray(0, count * BKEY_BYTES),
+      count,
+      end: position,
+      offsets: offsets.subarray(0, count),
+    };
+    if (ended === STREAM_END.end || ended === STREAM_END.count) return result;
+    const reason = streamReason(keys, position, end, this.format.keyU64s!, ended);
+    return { ...result, stoppedAt: { offset: position, reason } };
+  }
+
+  #live(): Engine {
+    if (this.#engine) return this.#engine;
+    throw new ArgumentError('A-DISPOSED', 'this unpacker has been disposed of');
+  }
+}
+
+/** Offsets of keys are 32-bit numbers. */
+const MAX_STREAM_BYTES = 2 ** 32 - 1;
+
+function outBuffer(out: Uint8Array | undefined, bytes: number): Uint8Array {
+  if (out === undefined) {
+    if (bytes > constants.MAX_LENGTH) {
+      throw new ArgumentError(
+        'A-SIZE',
+        `the records would take ${bytes} bytes, more than a buffer can have; unpack fewer at a time`,
+      );
+    }
+    return new Uint8Array(bytes);
+  }
+  requireBytes(out, bytes, 'out');
+  return out.length === bytes ? out : out.subarray(0, bytes);
+}
+
+function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array): void {
+  if (overlap(packed, out, engine.addressOf)) {
+    throw new ArgumentError(
+      'A-OVERLAP',
+      'the packed bytes and out overlap; a record cannot be unpacked over itself',
+    );
+  }
+}
