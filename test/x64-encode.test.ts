@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Assembler, type Emitted } from '../src/jit/x64/assemble.js';
-import { ByteBuffer, encode, formFor, formsOf, takes } from '../src/jit/x64/encode.js';
+import { ByteBuffer, encode, formFor, takes } from '../src/jit/x64/encode.js';
 import { FORMS, type Form, type OperandKind } from '../src/jit/x64/forms.js';
 import { type Bits, Memory, memory, type Operand, register } from '../src/jit/x64/operands.js';
 import { differences, encodingName, lengthOf } from './x64-decoder.js';

@@ -3,8 +3,9 @@
 
 import type { Instruction } from '../../bpf/program.js';
 import { mapped } from './abi.js';
+import { load, store } from './access.js';
 import type { Assembler } from './assemble.js';
-import { type Bits, memory, R9, R10, RAX, register } from './operands.js';
+import { type Bits, type Memory, memory, R9, R10, RAX, type Register, register } from './operands.js';
 
 /** Operations that x86 has as one instruction. */
 const DIRECT: Readonly<Record<string, string>> = {
@@ -17,19 +18,34 @@ const DIRECT: Readonly<Record<string, string>> = {
 };
 
 export function atomic(asm: Assembler, instruction: Instruction): void {
-  const { row, dst, src, off } = instruction;
-  const bits = row.bits as Bits;
-  const cell = memory(bits, mapped(dst).number, off);
-  const direct = DIRECT[row.op];
-  if (direct) {
-    asm.emit(direct, cell, mapped(src, bits));
-  } else if (row.op === 'cmpxchg') {
-    asm.emit('lock cmpxchg', cell, mapped(src, bits));
-    // eax is not written, so not zero-extended, when the exchange takes place.
-    if (bits === 32) asm.emit('mov', register(RAX, 32), register(RAX, 32));
-  } else {
-    fetchByLoop(asm, instruction);
+  switch (instruction.row.op) {
+    case 'load_acquire':
+      load(asm, instruction);
+      break;
+    case 'store_release':
+      store(asm, instruction);
+      break;
+    case 'cmpxchg':
+      compareExchange(asm, instruction);
+      break;
+    case 'fetch_or':
+    case 'fetch_and':
+    case 'fetch_xor':
+      fetchByLoop(asm, instruction);
+      break;
+    default:
+      asm.emit(DIRECT[instruction.row.op]!, cellOf(instruction), operandOf(instruction));
   }
+}
+
+const cellOf = ({ row, dst, off }: Instruction): Memory => memory(row.bits as Bits, mapped(dst).number, off);
+const operandOf = ({ row, src }: Instruction): Register => mapped(src, row.bits as Bits);
+
+/** r0 is rax, which is where the machine wants what it compares with, and where it leaves what it found. */
+function compareExchange(asm: Assembler, instruction: Instruction): void {
+  asm.emit('lock cmpxchg', cellOf(instruction), operandOf(instruction));
+  // eax is not written, so not zero-extended, when the exchange takes place.
+  if (instruction.row.bits === 32) asm.emit('mov', register(RAX, 32), register(RAX, 32));
 }
 
 /** `src = *(dst + off); *(dst + off) op= src` for and, or, xor: tried until nobody came between load and store. */

@@ -6,11 +6,12 @@ import { ArgumentError, EngineError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
 import { MachineCode } from '../target.js';
 import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
+import { load, store } from './access.js';
 import { alu, endian } from './alu.js';
 import { Assembler, type Assembly, type Label } from './assemble.js';
 import { atomic } from './atomic.js';
 import type { Condition } from './forms.js';
-import { type Bits, memory } from './operands.js';
+import type { Bits } from './operands.js';
 
 export interface CompileOptions {
   /** For listings and profilers. Default: 'bpf'. */
@@ -161,21 +162,6 @@ class Lowering {
     this.#asm.jump('call', this.labels[index]!);
     leaveFrame(this.#asm, this.#frame);
   }
-}
-
-function load(asm: Assembler, { row, dst, src, off }: Instruction): void {
-  const bits = (row.size * 8) as Bits;
-  const cell = memory(bits, mapped(src).number, off);
-  if (row.signExtend === 32) asm.emit('movsxd', mapped(dst), cell);
-  else if (row.signExtend > 0) asm.emit('movsx', mapped(dst), cell);
-  else if (bits < 32) asm.emit('movzx', mapped(dst, 32), cell);
-  else asm.emit('mov', mapped(dst, bits), cell);
-}
-
-function store(asm: Assembler, { row, dst, src, off, imm }: Instruction): void {
-  const bits = (row.size * 8) as Bits;
-  const cell = memory(bits, mapped(dst).number, off);
-  asm.emit('mov', cell, row.source === 'reg' ? mapped(src, bits) : bits < 32 ? imm & (2 ** bits - 1) : imm);
 }
 
 /** Sets the flags that a conditional jump asks for. */

@@ -1,0 +1,253 @@
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, describe, expect, test } from 'vitest';
+import { assemble } from '../src/bpf/assemble.js';
+import { decodeProgram } from '../src/bpf/encode.js';
+import { interpret } from '../src/bpf/interpret.js';
+import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
+import { type Instruction, instruction, Program } from '../src/bpf/program.js';
+import { CodeArena } from '../src/exec/arena.js';
+import { assembleX64, compileX64 } from '../src/jit/x64/lower.js';
+import { VerifiedProgram } from '../src/verifier/verified.js';
+import { differences } from './x64-decoder.js';
+
+const arena = new CodeArena();
+afterAll(() => arena.dispose());
+
+/** Runs a program as machine code: r1 = mem, r2 = its length; mem is changed in place. */
+function run(program: Program, mem: Uint8Array): bigint {
+  const routine = arena.place(compileX64(VerifiedProgram.mint(program, undefined)));
+  const r0 = routine.call([mem.length === 0 ? 0n : mem, BigInt(mem.length)]);
+  routine.free();
+  return r0;
+}
+
+const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'));
+
+interface Vector {
+  readonly id: string;
+  readonly insns: string;
+  readonly mem: string;
+  readonly r0: string;
+  readonly mem_after: string;
+}
+
+const vectors: Vector[] = gunzipSync(readFileSync(new URL('vectors/ubpf/vectors.jsonl.gz', import.meta.url)))
+  .toString()
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line));
+
+test(`${vectors.length} programs give the results that uBPF gave, instruction by instruction as meant`, () => {
+  for (const { id, insns, mem, r0, mem_after } of vectors) {
+    const program = decodeProgram(hex(insns));
+    const { bytes, emitted } = assembleX64(program).assembly;
+    expect([id, differences(bytes, emitted)]).toEqual([id, []]);
+    const memory = hex(mem);
+    const result = run(program, memory);
+    expect([id, `0x${result.toString(16)}`, Buffer.from(memory).toString('hex')]).toEqual([
+      id,
+      r0,
+      mem_after,
+    ]);
+  }
+});
+
+const op = (name: string, operands: Parameters<typeof instruction>[1]) => instruction(row(name), operands);
+
+const REGISTERS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+const VALUES = [
+  ...[0n, 1n, 2n, 7n, 31n, 32n, 63n, 64n, 0x7fn, 0x80n, 0xffn, 0x8000n, 0xffffn, 0x7fffffffn, 0x80000000n],
+  ...[0xffffffffn, 0x100000000n, 0x8000000000000000n, 0x7fffffffffffffffn, 0xffffffffffffffffn],
+  ...[
+    0xffffffff80000000n,
+    0xffffffff00000000n,
+    0x123456789abcdef0n,
+    0xfedcba9876543210n,
+    0x80000000ffffffffn,
+  ],
+];
+const IMMEDIATES = [
+  0,
+  1,
+  -1,
+  2,
+  7,
+  31,
+  32,
+  63,
+  64,
+  127,
+  128,
+  -128,
+  -129,
+  255,
+  256,
+  65535,
+  2 ** 31 - 1,
+  -(2 ** 31),
+];
+
+// Memory of a probe: two operands, the registers afterwards, and a place to work on.
+const SEEN = 16;
+const CELL = 128;
+const MEMORY_BYTES = 192;
+const SAVED_MEM = -88;
+
+/** A program that loads two operands, runs `body`, and writes every register to memory. */
+function probe(
+  dst: number,
+  src: number,
+  body: Instruction[],
+  pointer?: { in: number; off: number },
+): Program {
+  const others = REGISTERS.map((r) => op('lddw', { dst: r, value: 0x1111111111111111n * BigInt(r + 1) }));
+  const point = pointer && [
+    op('ldxdw', { dst: pointer.in, src: 10, off: SAVED_MEM }),
+    op('add64.imm', { dst: pointer.in, imm: CELL - pointer.off }),
+  ];
+  return new Program([
+    op('stxdw', { dst: 10, src: 1, off: SAVED_MEM }),
+    ...others,
+    ...[...new Set([src, dst])].flatMap((r) => [
+      op('ldxdw', { dst: r, src: 10, off: SAVED_MEM }),
+      op('ldxdw', { dst: r, src: r, off: r === dst ? 0 : 8 }),
+    ]),
+    ...(point ?? []),
+    ...body,
+    ...REGISTERS.map((r) => op('stxdw', { dst: 10, src: r, off: -8 * (r + 1) })),
+    op('ldxdw', { dst: 1, src: 10, off: SAVED_MEM }),
+    ...REGISTERS.flatMap((r) => [
+      op('ldxdw', { dst: 0, src: 10, off: -8 * (r + 1) }),
+      op('stxdw', { dst: 1, src: 0, off: SEEN + 8 * r }),
+    ]),
+    op('exit', {}),
+  ]);
+}
+
+/** Runs a probe over pairs of operands in both engines and returns what differs. */
+function probeDifferences(program: Program, pairs: readonly [bigint, bigint][]): string[] {
+  const { bytes, emitted } = assembleX64(program).assembly;
+  const found = differences(bytes, emitted);
+  const routine = arena.place(compileX64(VerifiedProgram.mint(program, undefined)));
+  for (const [x, y] of pairs) {
+    const memory = new BigUint64Array(MEMORY_BYTES / 8).map((_, i) => 0xf0e1d2c3b4a59687n * BigInt(i + 1));
+    memory[0] = x;
+    memory[1] = y;
+    memory[CELL / 8] = y;
+    const expected = new Uint8Array(memory.buffer.slice(0));
+    const actual = new Uint8Array(memory.buffer);
+    interpret(program, { args: [expected] });
+    routine.call([actual]);
+    if (!Buffer.from(actual).equals(expected)) found.push(`0x${x.toString(16)}, 0x${y.toString(16)}`);
+  }
+  routine.free();
+  return found;
+}
+
+/** `count` pairs of operands, other ones for each `seed`. */
+function somePairs(seed: number, count: number): [bigint, bigint][] {
+  const at = (i: number) => VALUES[Math.abs(i) % VALUES.length]!;
+  return Array.from({ length: count }, (_, i) => [at(seed * 7 + i * 3), at(seed * 11 + i * 5 + (seed >> 4))]);
+}
+
+const rowsOfKind = (...kinds: Kind[]) => ROWS.filter(({ kind }) => kinds.includes(kind));
+const byRegister = (rows: readonly Row[]) => rows.filter(({ source }) => source === 'reg');
+const notByRegister = (rows: readonly Row[]) => rows.filter(({ source }) => source !== 'reg');
+
+describe('with every register and every pair of registers, and with boundary operands,', () => {
+  const arithmetic = rowsOfKind('alu', 'endian');
+  test.each(byRegister(arithmetic).map((row) => [row.name, row] as const))('%s', (_, row) => {
+    for (const dst of REGISTERS) {
+      for (const src of REGISTERS) {
+        const program = probe(dst, src, [instruction(row, { dst, src })]);
+        expect([dst, src, probeDifferences(program, somePairs(dst * 10 + src, 8))]).toEqual([dst, src, []]);
+      }
+    }
+  });
+
+  test.each(notByRegister(arithmetic).map((row) => [row.name, row] as const))('%s', (_, row) => {
+    for (const dst of REGISTERS) {
+      for (const imm of row.imm === 'value' ? IMMEDIATES : [0]) {
+        const program = probe(dst, dst, [instruction(row, { dst, imm })]);
+        expect([dst, imm, probeDifferences(program, somePairs(dst + imm, 6))]).toEqual([dst, imm, []]);
+      }
+    }
+  });
+
+  test.each(rowsOfKind('jump').map((row) => [row.name, row] as const))('%s', (_, row) => {
+    const skip = op('mov64.imm', { dst: 5, imm: 77 });
+    for (const dst of REGISTERS) {
+      for (const other of row.source === 'imm' ? IMMEDIATES : REGISTERS) {
+        const src = row.source === 'imm' ? dst : other;
+        const program = probe(dst, src, [instruction(row, { dst, src, off: 1, imm: other }), skip]);
+        const immediate = BigInt.asUintN(64, BigInt(other));
+        const pairs: [bigint, bigint][] = [...somePairs(dst + other, 4), [5n, 5n], [immediate, 1n]];
+        expect([dst, other, probeDifferences(program, pairs)]).toEqual([dst, other, []]);
+      }
+    }
+  });
+
+  test.each(rowsOfKind('load', 'store', 'atomic').map((row) => [row.name, row] as const))('%s', (_, row) => {
+    const loads = row.op === 'load' || row.op === 'load_acquire';
+    for (const dst of REGISTERS) {
+      for (const src of REGISTERS) {
+        const [base, other] = loads ? [src, dst] : [dst, src];
+        // A store of the base would store an address, and a comparison with r0 as the base compare one.
+        if ((base === other && !loads) || (base === 0 && row.op === 'cmpxchg')) continue;
+        const off = [0, 8, -8, 120, 128, -128, -136, 32760, -32768][(dst + 3 * src) % 9]!;
+        const body = [instruction(row, { dst, src, off, imm: -0x12345678 })];
+        // The address itself is not for comparing.
+        if (base !== other) {
+          body.push(op('mov64.imm', { dst: base, imm: 0 }));
+        }
+        const program = probe(other, base, body, { in: base, off });
+        expect([dst, src, probeDifferences(program, somePairs(dst * 10 + src, 6))]).toEqual([dst, src, []]);
+      }
+    }
+  });
+
+  test('cmpxchg exchanges when r0 is what memory holds', () => {
+    for (const name of ['cmpxchg.w', 'cmpxchg.dw']) {
+      for (const [base, src] of [
+        [1, 2],
+        [2, 0],
+        [9, 8],
+        [3, 9],
+      ] as const) {
+        const set = op('lddw', { dst: 0, value: 0x8765432187654321n });
+        const body = [set, op(name, { dst: base, src, off: 0 }), op('mov64.imm', { dst: base, imm: 0 })];
+        const program = probe(5, 4, body, { in: base, off: 0 });
+        const pairs: [bigint, bigint][] = [
+          [1n, 0x8765432187654321n],
+          [1n, 0x1111111187654321n],
+          [1n, 2n],
+        ];
+        expect([name, base, src, probeDifferences(program, pairs)]).toEqual([name, base, src, []]);
+      }
+    }
+  });
+});
+
+const text = (source: string, mem = new Uint8Array(0)): bigint => run(assemble(source), mem);
+
+describe('functions of a program', () => {
+  test('keep r6 to r9 and have stacks of their own', () => {
+    const source = `
+      r6 = 6; r7 = 7; r8 = 8; r9 = 9
+      *(u64 *)(r10 - 8) = 1
+      *(u64 *)(r10 - 512) = 2
+      r1 = 5
+      call pc+9
+      r1 = *(u64 *)(r10 - 8)
+      r2 = *(u64 *)(r10 - 512)
+      r0 += r1; r0 += r2; r0 += r6; r0 += r7; r0 += r8; r0 += r9
+      exit
+      r6 = 100; r7 = 100; r8 = 100; r9 = 100
+      *(u64 *)(r10 - 8) = 77
+      *(u64 *)(r10 - 512) = 77
+      r0 = r1
+      exit`.replaceAll(';', '\n');
+    expect(text(source)).toBe(5n + 1n + 2n + 6n + 7n + 8n + 9n);
+  });
+});
