@@ -1,28 +1,18 @@
-// A btree node on disk: a header, and sets of keys (bsets) that were appended one after the other.
+// A btree node on disk: a header, and sets of keys, see bset.ts.
 //
-//   header   0 csum:128 | 16 magic:64 | 24 flags:64 | 32 min_key:160 | 52 max_key:160 | 80 format:448 | 136 bset | 160 keys
-//   further  0 csum:128 | 16 bset | 40 keys                                          each at the start of a block
-//   bset     0 seq:64 | 8 journal_seq:64 | 16 flags:32 | 20 version:16 | 22 u64s:16
+//   0 csum:128 | 16 magic:64 | 24 flags:64 | 32 min_key:160 | 52 max_key:160 | 80 format:448 | 136 first bset | 160 keys
 
 import { FormatError, type ImageError, type Where } from '../errors.js';
 import type { Format, Unpacker } from '../index.js';
-import { type Checksums, isMac } from './checksum.js';
-import { advance, bsetNonce, type ChaChaKey, chacha20 } from './crypt.js';
-import { asImageError, damage, SECTOR_BYTES } from './damage.js';
+import { type BsetHeader, BsetWalk, FIRST_BSET_BYTE, type Sealed } from './bset.js';
+import { asImageError, damage } from './damage.js';
 import type { FormatCache } from './formats.js';
-import { VERSION_SNAPSHOTS, versionText } from './names.js';
 import type { NodePointer } from './pointer.js';
 import { type Position, positionAt, positionText } from './position.js';
 import type { Superblock } from './superblock.js';
 
-/** A set of keys, as a range of bytes of its node. */
-export interface Bset {
-  /** Byte of the node at which the keys start. */
-  readonly start: number;
-  readonly end: number;
-  readonly journalSeq: bigint;
-  readonly version: number;
-  readonly checksumType: number;
+/** A set of keys, as a range of bytes of its node, and unpacked. */
+export interface Bset extends BsetHeader {
   readonly keyCount: number;
   /** The keys in the unpacked form, 40 bytes each. */
   readonly unpacked: Uint8Array;
@@ -71,10 +61,7 @@ export interface Expected {
 }
 
 /** What reading any node of a file system takes. */
-export interface NodeReader {
-  readonly superblock: Superblock;
-  readonly checksums: Checksums;
-  readonly key: ChaChaKey | undefined;
+export interface NodeReader extends Sealed {
   readonly formats: FormatCache;
 }
 
@@ -82,11 +69,6 @@ export const NODE_HEADER_BYTES = 160;
 const NODE_MAGIC = 0x90135c78b99e07f5n;
 const FORMAT_BYTE = 80;
 const FORMAT_BYTES = 56;
-const ENCRYPTED_HEADER = { start: 24, end: 136 };
-const FIRST_BSET_BYTE = 136;
-const ENTRY_HEADER_BYTES = 40;
-const ENTRY_BSET_BYTE = 16;
-const BSET_BYTES = 24;
 const KEY_BYTES = 40;
 
 /**
@@ -142,7 +124,7 @@ export function readNode(
   const bsets: Bset[] = [];
   let fault: ImageError | undefined;
   try {
-    for (let found: FoundBset | undefined = first; found; found = walk.next()) {
+    for (let found: BsetHeader | undefined = first; found; found = walk.next()) {
       const keys = unpacker.unpackStream(written, { start: found.start, end: found.end });
       bsets.push({ ...found, keyCount: keys.count, unpacked: keys.out, offsets: keys.offsets });
       if (keys.stoppedAt) throw damage('bad_key', keys.stoppedAt.reason, at(keys.stoppedAt.offset));
@@ -203,99 +185,6 @@ function formatOf(formats: FormatCache, raw: Uint8Array, where: Where) {
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     throw damage('bad_format', `the key format is not legal: ${error.message}`, where, error);
-  }
-}
-
-type FoundBset = Pick<Bset, 'start' | 'end' | 'journalSeq' | 'version' | 'checksumType'>;
-
-/** Goes through the bsets of a node, and verifies and decrypts each. */
-class BsetWalk {
-  readonly #view: DataView;
-  #next = 0;
-  #seq = 0n;
-
-  constructor(
-    private readonly reader: NodeReader,
-    private readonly node: Uint8Array,
-    private readonly at: (byte: number) => Where,
-  ) {
-    this.#view = viewOf(node);
-  }
-
-  first(): FoundBset {
-    this.#seq = this.#view.getBigUint64(FIRST_BSET_BYTE, true);
-    return this.#bset(0, FIRST_BSET_BYTE);
-  }
-
-  /** The next bset that is not blacklisted. */
-  next(): FoundBset | undefined {
-    while (this.#next + ENTRY_HEADER_BYTES <= this.node.length) {
-      const offset = this.#next;
-      if (this.#view.getBigUint64(offset + ENTRY_BSET_BYTE, true) !== this.#seq) return undefined;
-      const found = this.#bset(offset, offset + ENTRY_BSET_BYTE);
-      if (!this.reader.superblock.blacklist.has(found.journalSeq)) return found;
-    }
-    return undefined;
-  }
-
-  /** Throws unless the bsets reach to where the pointer says that they do. */
-  requireAll(sectorsWritten: number): void {
-    if (this.#next >= sectorsWritten * SECTOR_BYTES) return;
-    const sectors = this.#next / SECTOR_BYTES;
-    throw damage(
-      'node_cut',
-      `the node has ${sectors} sectors of keys instead of ${sectorsWritten}`,
-      this.at(this.#next),
-    );
-  }
-
-  #bset(offset: number, header: number): FoundBset {
-    const view = this.#view;
-    const start = header + BSET_BYTES;
-    const end = start + view.getUint16(header + 22, true) * 8;
-    const flags = view.getUint32(header + 16, true);
-    const version = view.getUint16(header + 20, true);
-    const checksumType = flags & 15;
-    const where = this.at(header);
-    if (flags & 0b10000) throw damage('big_endian', 'a bset is big-endian, which is not supported', where);
-    if (version < VERSION_SNAPSHOTS) {
-      throw damage(
-        'old_version',
-        `a bset is of version ${versionText(version)}; those before 0.12 are not read`,
-        where,
-      );
-    }
-    if (end > this.node.length)
-      throw damage('bset_length', `a bset ends at byte ${end} of its node, past the end`, where);
-    const journalSeq = view.getBigUint64(header + 8, true);
-    this.#open(offset, start, end, checksumType, journalSeq);
-    // What follows is only worth a look once the checksum vouches for it.
-    if (flags & 0b100000)
-      throw damage('bset_whiteouts', 'a bset keeps its whiteouts apart, which is unknown on disk', where);
-    const sector = flags >>> 16;
-    if (sector !== 0 && sector * SECTOR_BYTES !== offset) {
-      throw damage(
-        'bset_offset',
-        `a bset at byte ${offset} of its node claims to be at sector ${sector}`,
-        where,
-      );
-    }
-    const { blockBytes } = this.reader.superblock;
-    this.#next = Math.ceil(end / blockBytes) * blockBytes;
-    return { start, end, journalSeq, version, checksumType };
-  }
-
-  /** Verifies and decrypts the bset at byte `offset`, and with the first one the node's header. */
-  #open(offset: number, start: number, end: number, checksumType: number, journalSeq: bigint): void {
-    const { checksums, key } = this.reader;
-    const nonce = bsetNonce(offset, this.#seq, journalSeq);
-    const mac = key && { key, nonce };
-    checksums.require(checksumType, this.node.subarray(offset, end), 'bset', this.at(offset), mac);
-    if (!mac || !isMac(checksumType)) return;
-    if (offset > 0) return chacha20(key, nonce, this.node.subarray(start, end));
-    const header = this.node.subarray(ENCRYPTED_HEADER.start, ENCRYPTED_HEADER.end);
-    chacha20(key, nonce, header);
-    chacha20(key, advance(nonce, header.length), this.node.subarray(start, end));
   }
 }
 

@@ -4,6 +4,11 @@
 /** What is wrong with a zstd stream; `zstd.ts` adds the place. */
 export class ZstdFault extends Error {}
 
+/** The value of up to 8 bytes; above 2^53 no longer exact. */
+export function littleEndian(bytes: Uint8Array): number {
+  return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
+}
+
 /** Bits read from the last byte to the first; the highest set bit of the last byte marks where they start. */
 export class BackwardBits {
   /** Bits not yet read; negative once more were asked for than there are. */

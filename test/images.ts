@@ -1,0 +1,56 @@
+// The sample images and what bcachefs's own C code says is in them.
+
+import { type Device, openDevice } from '../src/bcachefs/device.js';
+
+/** Image files of each file system. */
+export const IMAGES = {
+  mini: ['mini.img.zst'],
+  'mini-synth': ['mini-synth.img.zst'],
+  'v1.39-mini': ['v1.39-mini.img.zst'],
+  dirty: ['dirty.img.zst'],
+  multi: ['multi-0.img.zst', 'multi-1.img.zst'],
+  encrypted: ['encrypted.img.zst'],
+  'csum-xxhash': ['csum-xxhash.img.zst'],
+  'csum-crc64': ['csum-crc64.img.zst'],
+  'v1.4': ['v1.4.img.zst'],
+} as const;
+
+export type ImageName = keyof typeof IMAGES;
+export const IMAGE_NAMES = Object.keys(IMAGES) as ImageName[];
+
+export interface TrueNode {
+  readonly btree_name: string;
+  readonly level: number;
+  readonly dev: number;
+  readonly sector: number;
+  readonly format: { readonly raw: string };
+  readonly bsets: readonly { readonly keys_offset: number; readonly keys: readonly TrueKey[] }[];
+}
+
+export interface TrueKey {
+  readonly o: number;
+  readonly packed: boolean;
+  readonly unpacked: string;
+}
+
+export const vectorPath = (file: string): string =>
+  new URL(`vectors/bcachefs/${file}`, import.meta.url).pathname;
+
+const opened = new Map<string, Promise<Device>>();
+
+/** The devices of an image, opened once. */
+export function imageDevices(name: ImageName): Promise<Device[]> {
+  return Promise.all(
+    IMAGES[name].map((file) => {
+      if (!opened.has(file)) opened.set(file, openDevice(vectorPath(file)));
+      return opened.get(file)!;
+    }),
+  );
+}
+
+export async function trueNodes(name: ImageName): Promise<TrueNode[]> {
+  const file = await openDevice(vectorPath(`${name}.nodes.jsonl.zst`));
+  const lines = Buffer.from(file.read(0, file.size)).toString('utf8').trim().split('\n');
+  file.close();
+  return lines.map((line) => JSON.parse(line) as TrueNode);
+}
