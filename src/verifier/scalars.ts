@@ -116,3 +116,8 @@ export function intersect(a: Scalar, b: Scalar): Scalar | undefined {
 export function union(a: Scalar, b: Scalar): Scalar {
   return { whole: words.union(a.whole, b.whole), low: words.union(a.low, b.low) };
 }
+
+/** Unsigned min … max. */
+export const between = (min: bigint, max: bigint, bits = 64): Scalar => of(words.between(min, max, bits));
+
+export const equal = (a: Scalar, b: Scalar): boolean => includes(a, b) && includes(b, a);

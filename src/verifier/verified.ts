@@ -9,10 +9,13 @@ export class VerifiedProgram {
   readonly program: Program;
   /** What was proven; undefined for a program that was trusted without proof. */
   readonly contract: Contract | undefined;
+  /** Whether memory arguments have to be aligned to 8 bytes, because atomic operations rest on it. */
+  readonly needsAlignment: boolean;
 
-  private constructor(program: Program, contract: Contract | undefined) {
+  private constructor(program: Program, contract: Contract | undefined, needsAlignment: boolean) {
     this.program = program;
     this.contract = contract;
+    this.needsAlignment = needsAlignment;
     Object.freeze(this);
   }
 
@@ -22,6 +25,9 @@ export class VerifiedProgram {
   }
 
   /** @internal */
-  static readonly mint = (program: Program, contract: Contract | undefined): VerifiedProgram =>
-    new VerifiedProgram(program, contract);
+  static readonly mint = (
+    program: Program,
+    contract: Contract | undefined,
+    needsAlignment = false,
+  ): VerifiedProgram => new VerifiedProgram(program, contract, needsAlignment);
 }

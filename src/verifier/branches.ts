@@ -1,0 +1,115 @@
+// Which ways out of a conditional jump are possible, and what each of them tells.
+
+import type { Instruction } from '../bpf/program.js';
+import { OPPOSITE } from './compare.js';
+import type { Scalar } from './scalars.js';
+import * as scalars from './scalars.js';
+import { fork, replaceEverywhere, type State, topOf } from './states.js';
+import { Lazy, Pointer, type Region, type Value } from './values.js';
+
+export type Comparison =
+  /** Of two numbers, or of two offsets in one region. */
+  | {
+      readonly kind: 'numbers';
+      readonly op: string;
+      readonly bits: number;
+      readonly a: Lazy;
+      readonly b: Lazy;
+    }
+  /** Of a pointer that is certainly not 0 with 0. */
+  | { readonly kind: 'decided'; readonly taken: boolean }
+  /** Of addresses, of which nothing is known. */
+  | { readonly kind: 'opaque' };
+
+const immediates = new WeakMap<Instruction, Lazy>();
+
+/** The immediate operand of an instruction. */
+export function immediateOf(instruction: Instruction): Lazy {
+  let found = immediates.get(instruction);
+  if (!found) immediates.set(instruction, (found = Lazy.constant(instruction.value)));
+  return found;
+}
+
+/** What a conditional jump compares; its operands are initialised. */
+export function comparisonOf(instruction: Instruction, state: State): Comparison {
+  const { row, dst, src } = instruction;
+  const { registers } = topOf(state);
+  const a = registers[dst] as Value;
+  const b = row.source === 'reg' ? (registers[src] as Value) : immediateOf(instruction);
+  const { op, bits } = row;
+  if (a instanceof Lazy && b instanceof Lazy) return { kind: 'numbers', op, bits, a, b };
+  if (bits !== 64) return { kind: 'opaque' };
+  const equality = op === 'jeq' || op === 'jne';
+  if (a instanceof Pointer && b instanceof Pointer) {
+    if (a.region !== b.region) return { kind: 'opaque' };
+    const [x, y] = [a.offset, b.offset];
+    if (equality) return { kind: 'numbers', op, bits, a: x, b: y };
+    // Addresses are ordered as offsets are only where neither lies outside of the region; offsets are signed.
+    const signed = SIGNED[op];
+    if (!signed || !inside(a) || !inside(b)) return { kind: 'opaque' };
+    return { kind: 'numbers', op: signed, bits, a: x, b: y };
+  }
+  const [pointer, number] = a instanceof Pointer ? [a, b as Lazy] : [b as Pointer, a];
+  if (equality && isZero(number) && inside(pointer)) return { kind: 'decided', taken: op === 'jne' };
+  return { kind: 'opaque' };
+}
+
+const SIGNED: Readonly<Record<string, string>> = { jgt: 'jsgt', jge: 'jsge', jlt: 'jslt', jle: 'jsle' };
+
+/** Whether a pointer leads into its region, or just past it: then its address is not 0 and does not wrap. */
+function inside({ region, offset }: Pointer): boolean {
+  const { s } = offset.known.whole;
+  const within = s.min >= region.start && s.max <= endOf(region);
+  if (within) offset.need();
+  return within;
+}
+
+const endOf = (region: Region) => region.start + region.bytes;
+
+function isZero(number: Lazy): boolean {
+  const zero = number.known.whole.u.max === 0n;
+  if (zero) number.need();
+  return zero;
+}
+
+/** The states in which a jump is taken and not taken; undefined for a way that no run goes. Both may be. */
+export interface Ways {
+  readonly taken: State | undefined;
+  readonly next: State | undefined;
+}
+
+/** Splits a state at a conditional jump. The state given is used up. */
+export function branch(instruction: Instruction, state: State): Ways {
+  const comparison = comparisonOf(instruction, state);
+  if (comparison.kind === 'decided') {
+    return comparison.taken ? { taken: state, next: undefined } : { taken: undefined, next: state };
+  }
+  if (comparison.kind === 'opaque') return { taken: fork(state), next: state };
+  const { op, bits, a, b } = comparison;
+  const taken = assume(op, bits, a, b);
+  const next = assume(OPPOSITE[op]!, bits, a, b);
+  if (taken && next) {
+    return { taken: learn(fork(state), a, b, taken), next: learn(state, a, b, next) };
+  }
+  a.need();
+  b.need();
+  return { taken: taken && learn(state, a, b, taken), next: next && learn(state, a, b, next) };
+}
+
+type Learnt = readonly [Scalar, Scalar];
+
+/** A number compared with itself is decided without knowing it. */
+function assume(op: string, bits: number, a: Lazy, b: Lazy): Learnt | undefined {
+  if (a === b && IRREFLEXIVE.has(op)) return undefined;
+  return scalars.assume(op, bits, a.known, b.known);
+}
+
+const IRREFLEXIVE = new Set(['jne', 'jgt', 'jlt', 'jsgt', 'jslt']);
+
+function learn(state: State, a: Lazy, b: Lazy, [x, y]: Learnt): State {
+  const number = (known: Scalar, of: Lazy) =>
+    scalars.equal(known, of.known) ? of : Lazy.learnt(known, a, b);
+  replaceEverywhere(state, a, number(x, a));
+  if (a !== b) replaceEverywhere(state, b, number(y, b));
+  return state;
+}

@@ -1,0 +1,114 @@
+// What can be said of a program's control flow without values: functions, unreachable instructions, where paths
+// meet, and which registers are still read from an instruction on.
+
+import { REGISTERS, type Row, reads, writes } from '../bpf/isa.js';
+import type { Program } from '../bpf/program.js';
+import { Rejection } from './report.js';
+
+export interface Control {
+  /** For each instruction, whether more than one path may lead to it. */
+  readonly joins: Uint8Array;
+  /** For each instruction, the registers that may be read later, as bits; meaningful where paths meet. */
+  readonly live: Uint16Array;
+}
+
+/** @throws Rejection for unreachable instructions, ends that are no exit, and jumps from one function into another */
+export function controlOf(program: Program): Control {
+  const { instructions } = program;
+  const functions = functionsOf(program);
+  const joins = new Uint8Array(instructions.length);
+  const arrivals = new Uint32Array(instructions.length);
+  const seen = new Uint8Array(instructions.length);
+  const open = [0];
+  arrivals[0] = 1;
+  for (let index = open.pop(); index !== undefined; index = open.pop()) {
+    if (seen[index]) continue;
+    seen[index] = 1;
+    for (const next of successors(program, index)) {
+      checkEdge(program, functions, index, next);
+      arrivals[next]!++;
+      open.push(next);
+    }
+    if (instructions[index]!.row.op === 'local') {
+      // A function may return on many paths.
+      joins[index + 1] = 1;
+      arrivals[program.targetOf(index)]!++;
+      open.push(program.targetOf(index));
+    }
+  }
+  const unreachable = seen.indexOf(0);
+  if (unreachable >= 0) throw new Rejection('V-UNREACHABLE', 'no path leads here; remove it', unreachable);
+  arrivals.forEach((count, index) => {
+    if (count > 1) joins[index] = 1;
+  });
+  return { joins, live: joins.includes(1) ? liveRegisters(program) : new Uint16Array(instructions.length) };
+}
+
+function successors(program: Program, index: number): number[] {
+  const { row } = program.instructions[index]!;
+  if (row.kind === 'exit') return [];
+  if (row.kind === 'goto') return [program.targetOf(index)];
+  if (row.kind === 'jump') return [index + 1, program.targetOf(index)];
+  return [index + 1];
+}
+
+/** The first instruction of the function that each instruction belongs to. */
+function functionsOf(program: Program): Uint32Array {
+  const entries = new Set(
+    program.instructions.flatMap(({ row }, index) => (row.op === 'local' ? [program.targetOf(index)] : [])),
+  );
+  let entry = 0;
+  return Uint32Array.from(program.instructions, (_, index) => (entry = entries.has(index) ? index : entry));
+}
+
+function checkEdge(program: Program, functions: Uint32Array, from: number, to: number): void {
+  if (to >= program.instructions.length)
+    throw new Rejection(
+      'V-FALL-OFF',
+      'the program runs off its end here; its last instruction must be exit or goto',
+      from,
+    );
+  if (functions[from] === functions[to]) return;
+  const [code, what] = to === from + 1 ? ['V-FALL-OFF', 'runs'] : ['V-CALL', 'jumps'];
+  const where = `the function at ${program.slotOf(functions[from]!)} ${what} into the one at ${program.slotOf(functions[to]!)}`;
+  throw new Rejection(code!, `${where}; functions are entered by calls alone`, from);
+}
+
+const bit = (register: number) => 1 << register;
+const ALL_ARGUMENTS = 0b111110;
+const CALL_CLOBBERS = 0b111111;
+
+function usesOf(row: Row, dst: number, src: number): { reads: number; writes: number } {
+  if (row.kind === 'exit') return { reads: bit(0), writes: 0 };
+  if (row.kind === 'call') return { reads: ALL_ARGUMENTS, writes: CALL_CLOBBERS };
+  const r0 = row.op === 'cmpxchg' ? bit(0) : 0;
+  return {
+    reads: (reads(row.dst) ? bit(dst) : 0) | (reads(row.src) ? bit(src) : 0) | r0,
+    writes: (writes(row.dst) ? bit(dst) : 0) | (writes(row.src) ? bit(src) : 0),
+  };
+}
+
+function liveRegisters(program: Program): Uint16Array {
+  const { instructions } = program;
+  const live = new Uint16Array(instructions.length);
+  const before: number[][] = instructions.map(() => []);
+  for (let index = 0; index < instructions.length; index++) {
+    for (const next of successors(program, index)) before[next]!.push(index);
+  }
+  const open = Array.from(instructions, (_, index) => index);
+  for (let index = open.pop(); index !== undefined; index = open.pop()) {
+    const { row, dst, src } = instructions[index]!;
+    const uses = usesOf(row, dst, src);
+    const after = successors(program, index).reduce((mask, next) => mask | live[next]!, 0);
+    const now = (after & ~uses.writes) | uses.reads;
+    if (now === live[index]) continue;
+    live[index] = now;
+    open.push(...before[index]!);
+  }
+  return live;
+}
+
+/** Registers that are not live, for each of r0 … r9. */
+export function forgetDead(registers: unknown[], live: number): void {
+  for (let r = 0; r < REGISTERS - 1; r++) if (!(live & bit(r))) registers[r] = undefined;
+}

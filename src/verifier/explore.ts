@@ -1,0 +1,178 @@
+// Walks every path of a program, depth first, each until it ends or comes to a state from which everything was
+// proven before. Loops are walked round by round; so a program ends if the walk does.
+
+import type { Instruction, Program } from '../bpf/program.js';
+import { branch } from './branches.js';
+import { check, type Requirement, requirementsOf } from './checks.js';
+import type { Contract } from './contract.js';
+import { type Control, controlOf, forgetDead } from './control.js';
+import { Rejection, Trace, verifierError } from './report.js';
+import { entryState, fork, probe, type State, topOf } from './states.js';
+import { repeats, subsumes } from './subsume.js';
+import { apply, enterCall, leaveCall } from './transfer.js';
+import { Pointer } from './values.js';
+
+/** A state at a place where paths meet. It is proven once every path from it is. */
+interface Visit {
+  readonly state: State;
+}
+/** What is left to do: walk on from a state, or note that a visit is proven. */
+type Task = { readonly walk: State } | { readonly proven: Visit };
+
+const MAX_PENDING = 16_384;
+/** Proven visits kept at each place; the least recently useful is dropped. */
+const MAX_PROVEN = 48;
+
+export interface Limits {
+  /** Instructions walked, over all paths. */
+  readonly maxInstructions: number;
+}
+
+export interface Facts {
+  /** Whether atomic operations on arguments' memory rest on its alignment to 8 bytes. */
+  readonly needsAlignment: boolean;
+  readonly instructionsWalked: number;
+}
+
+/** @throws VerifierError for the first thing that is not proven */
+export function explore(program: Program, contract: Contract, limits: Limits): Facts {
+  return new Explorer(program, contract, limits).run();
+}
+
+class Explorer {
+  readonly #program: Program;
+  readonly #contract: Contract;
+  readonly #limits: Limits;
+  readonly #trace = new Trace();
+  readonly #requirements: (readonly Requirement[] | undefined)[];
+  readonly #tasks: Task[] = [];
+  /** For each instruction, the visits on the current path, outermost first. */
+  readonly #open = new Map<number, Visit[]>();
+  readonly #proven = new Map<number, Visit[]>();
+  #walked = 0;
+  #pending = 0;
+  #at = 0;
+  #needsAlignment = false;
+
+  constructor(program: Program, contract: Contract, limits: Limits) {
+    this.#program = program;
+    this.#contract = contract;
+    this.#limits = limits;
+    this.#requirements = new Array(program.instructions.length);
+  }
+
+  run(): Facts {
+    try {
+      const control = controlOf(this.#program);
+      this.#tasks.push({ walk: entryState(this.#contract) });
+      for (let task = this.#tasks.pop(); task; task = this.#tasks.pop()) {
+        if ('proven' in task) this.#close(task.proven);
+        else this.#walk(task.walk, control);
+      }
+    } catch (error) {
+      if (!(error instanceof Rejection)) throw error;
+      throw verifierError(this.#program, error, this.#at, this.#trace.text(this.#program));
+    }
+    return { needsAlignment: this.#needsAlignment, instructionsWalked: this.#walked };
+  }
+
+  /** Follows one path; the other way out of each branch is left for later. */
+  #walk(state: State, control: Control): void {
+    if (this.#pending > 0) this.#pending--;
+    for (;;) {
+      const { index } = state;
+      this.#at = index;
+      if (control.joins[index] && !this.#enter(state, control.live[index]!)) return;
+      if (++this.#walked > this.#limits.maxInstructions)
+        throw new Rejection(
+          'V-BUDGET',
+          `${this.#limits.maxInstructions} instructions were walked without coming to an end`,
+        );
+      const instruction = this.#program.instructions[index]!;
+      this.#trace.record(index, topOf(state).registers);
+      this.#check(instruction, state);
+      const next = this.#step(instruction, state);
+      if (!next) return;
+      state = next;
+    }
+  }
+
+  #check(instruction: Instruction, state: State): void {
+    const requirements = (this.#requirements[state.index] ??= requirementsOf(instruction));
+    for (const requirement of requirements) {
+      check(requirement, state, this.#contract);
+      if (requirement.kind !== 'aligned') continue;
+      const pointer = topOf(state).registers[requirement.register];
+      if (pointer instanceof Pointer && pointer.region.frame < 0 && requirement.size > 1)
+        this.#needsAlignment = true;
+    }
+  }
+
+  /** The state to walk on from, or undefined at the end of a path. */
+  #step(instruction: Instruction, state: State): State | undefined {
+    const { index } = state;
+    switch (instruction.row.kind) {
+      case 'exit':
+        if (state.frames.length === 1) return undefined;
+        leaveCall(state);
+        return state;
+      case 'call':
+        enterCall(state, this.#program.targetOf(index));
+        return state;
+      case 'goto':
+        state.index = this.#program.targetOf(index);
+        return state;
+      case 'jump': {
+        const { taken, next } = branch(instruction, state);
+        if (taken) taken.index = this.#program.targetOf(index);
+        if (next) next.index = index + 1;
+        if (taken && next) this.#later(taken);
+        return next ?? taken;
+      }
+      default:
+        apply(instruction, state);
+        return state;
+    }
+  }
+
+  #later(state: State): void {
+    if (++this.#pending > MAX_PENDING)
+      throw new Rejection('V-BUDGET', `more than ${MAX_PENDING} branches wait for being walked`);
+    this.#tasks.push({ walk: state });
+  }
+
+  /** Whether the path has to be walked on from here, where it meets others. */
+  #enter(state: State, live: number): boolean {
+    const { index } = state;
+    forgetDead(topOf(state).registers, live);
+    const proven = this.#proven.get(index);
+    const found = proven?.findIndex((visit) => subsumes(visit.state, state)) ?? -1;
+    if (proven && found >= 0) {
+      proven.unshift(...proven.splice(found, 1));
+      return false;
+    }
+    const open = this.#open.get(index) ?? [];
+    // One earlier visit is enough to compare with: the last whose number is a power of two (Brent's way).
+    const earlier = open.length > 0 ? open[2 ** Math.floor(Math.log2(open.length)) - 1] : undefined;
+    if (earlier && repeats(earlier.state, state))
+      throw new Rejection(
+        'V-LOOP',
+        'the program may loop here for ever: it comes back with everything as it was',
+      );
+    probe(state);
+    const visit = { state: fork(state) };
+    open.push(visit);
+    this.#open.set(index, open);
+    this.#tasks.push({ proven: visit });
+    return true;
+  }
+
+  #close(visit: Visit): void {
+    const { index } = visit.state;
+    this.#open.get(index)!.pop();
+    const proven = this.#proven.get(index) ?? [];
+    proven.unshift(visit);
+    if (proven.length > MAX_PROVEN) proven.pop();
+    this.#proven.set(index, proven);
+  }
+}

@@ -1,0 +1,87 @@
+// What a person reads when a proof fails.
+
+import type { Instruction, Program } from '../bpf/program.js';
+import { instructionText } from '../bpf/text.js';
+import { VerifierError } from '../errors.js';
+import type { Scalar } from './scalars.js';
+import * as scalars from './scalars.js';
+import { Pointer, type Value } from './values.js';
+
+/** Why a program is refused, before it is known at which instruction. */
+export class Rejection extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+    /** Index of the instruction, where it is not the one being walked. */
+    readonly index?: number,
+  ) {
+    super(message);
+  }
+}
+
+export function verifierError(
+  program: Program,
+  rejection: Rejection,
+  index: number,
+  log: string,
+): VerifierError {
+  const insn = program.slotOf(rejection.index ?? index);
+  return new VerifierError(rejection.code, insn, `instruction ${insn}: ${rejection.message}`, log);
+}
+
+/** The last instructions walked, each with what its registers held. Recording is a copy; text is made at the end. */
+export class Trace {
+  readonly #steps: { index: number; values: (Value | undefined)[] }[] = [];
+  #next = 0;
+
+  record(index: number, registers: readonly (Value | undefined)[]): void {
+    const step = (this.#steps[this.#next] ??= { index, values: [] });
+    this.#next = (this.#next + 1) % STEPS;
+    step.index = index;
+    for (let r = 0; r < registers.length; r++) step.values[r] = registers[r];
+  }
+
+  text(program: Program): string {
+    const steps = [...this.#steps.slice(this.#next), ...this.#steps.slice(0, this.#next)];
+    return steps.map(({ index, values }) => stepText(program, index, values)).join('');
+  }
+}
+
+const STEPS = 64;
+
+function stepText(program: Program, index: number, values: readonly (Value | undefined)[]): string {
+  const instruction = program.instructions[index]!;
+  const held = registersOf(instruction)
+    .map((r) => `r${r}=${valueText(values[r])}`)
+    .join(' ');
+  return `${program.slotOf(index)}: ${instructionText(instruction)}${held && ` ; ${held}`}\n`;
+}
+
+function registersOf({ row, dst, src }: Instruction): number[] {
+  if (row.kind === 'exit') return [0];
+  const named = [
+    ...(typeof row.dst === 'number' ? [] : [dst]),
+    ...(typeof row.src === 'number' ? [] : [src]),
+  ];
+  return [...new Set(named)];
+}
+
+export function valueText(value: Value | undefined): string {
+  if (!value) return 'uninitialised';
+  if (!(value instanceof Pointer)) return scalarText(value.known);
+  const { s } = value.offset.known.whole;
+  const offset = s.min === s.max ? signed(s.min) : `+(${s.min}..${s.max})`;
+  return `${value.region.base}${offset}`;
+}
+
+function scalarText(scalar: Scalar): string {
+  const { t, u, s } = scalar.whole;
+  if (scalars.isConstant(scalar)) return String(s.min);
+  if (u.max < 1n << 63n)
+    return `${u.min}..${u.max}${t.mask + 1n === u.max - u.min + 1n ? '' : maskText(t.mask)}`;
+  if (s.min > -(1n << 63n) || s.max < (1n << 63n) - 1n) return `${s.min}..${s.max}`;
+  return t.mask === (1n << 64n) - 1n ? 'any number' : `any number${maskText(t.mask)}`;
+}
+
+const maskText = (mask: bigint) => ` (unknown bits 0x${mask.toString(16)})`;
+export const signed = (x: bigint): string => (x < 0n ? String(x) : `+${x}`);

@@ -1,0 +1,108 @@
+// The state of the machine before an instruction, for all runs that come here along one path.
+
+import { FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
+import type { Contract } from './contract.js';
+import * as scalars from './scalars.js';
+import * as stack from './stack.js';
+import { Lazy, Pointer, type Region, replace, type Value } from './values.js';
+import * as written from './written.js';
+
+export interface Frame {
+  readonly region: Region;
+  readonly registers: (Value | undefined)[];
+  stack: stack.Stack;
+  /** Index of the instruction after the call; -1 for the outermost frame. */
+  readonly back: number;
+}
+
+export interface State {
+  /** Index of the instruction that comes next. */
+  index: number;
+  readonly frames: Frame[];
+  /** For each argument in writesAll, what has been written. */
+  readonly written: (written.Written | undefined)[];
+}
+
+export const topOf = (state: State): Frame => state.frames[state.frames.length - 1]!;
+
+/** What a program finds when it is called under a contract. */
+export function entryState(contract: Contract): State {
+  const frame = newFrame(0, -1);
+  contract.args.forEach((arg, i) => {
+    if (arg) frame.registers[i + 1] = argumentValue(arg, i);
+  });
+  const tracked = contract.args.map((_, i) =>
+    contract.writesAll?.includes(i) ? written.NOTHING : undefined,
+  );
+  return { index: 0, frames: [frame], written: tracked };
+}
+
+function argumentValue(arg: NonNullable<Contract['args'][number]>, index: number): Value {
+  if (arg.kind === 'scalar') return Lazy.of(scalars.between(arg.min ?? 0n, arg.max ?? (1n << 64n) - 1n));
+  if (arg.bytes === 0) return Lazy.constant(0n);
+  const base = `r${index + 1}`;
+  const { bytes, access } = arg;
+  const region = { base, name: `${base}'s memory`, start: 0, bytes, access, arg: index, frame: -1 };
+  return new Pointer(region, Lazy.constant(0n));
+}
+
+/** Frames of local calls, as in Linux. */
+export const MAX_FRAMES = 8;
+
+// One region for each depth: no two live frames have the same, and pointers to dead ones are forgotten.
+const FRAME_REGIONS: readonly Region[] = Array.from({ length: MAX_FRAMES }, (_, frame) => ({
+  base: 'r10',
+  name: frame === 0 ? 'the stack' : `the stack of call depth ${frame}`,
+  start: -STACK_BYTES,
+  bytes: STACK_BYTES,
+  access: 'readwrite',
+  arg: -1,
+  frame,
+}));
+
+/** A frame in which nothing is initialised but r10. */
+export function newFrame(depth: number, back: number): Frame {
+  const region = FRAME_REGIONS[depth]!;
+  const registers = new Array<Value | undefined>(REGISTERS).fill(undefined);
+  registers[FRAME_POINTER] = new Pointer(region, Lazy.constant(0n));
+  return { region, registers, stack: stack.EMPTY, back };
+}
+
+export function fork(state: State): State {
+  const frames = state.frames.map((frame) => ({ ...frame, registers: frame.registers.slice() }));
+  return { index: state.index, frames, written: state.written.slice() };
+}
+
+/** Puts one number in another's place wherever it is held. */
+export function replaceEverywhere(state: State, old: Lazy, by: Lazy): void {
+  if (old !== by) mapValues(state, (value) => replace(value, old, by));
+}
+
+/** Gives every number an identity of its own from here on, equal ones the same. */
+export function probe(state: State): void {
+  const probes = new Map<Lazy, Lazy>();
+  const probeOf = (number: Lazy): Lazy => {
+    let found = probes.get(number);
+    if (!found) probes.set(number, (found = Lazy.probe(number)));
+    return found;
+  };
+  mapValues(state, (value) =>
+    value instanceof Pointer ? new Pointer(value.region, probeOf(value.offset)) : probeOf(value),
+  );
+}
+
+function mapValues(state: State, change: (value: Value) => Value): void {
+  const changed = new Map<Value, Value>();
+  const once = (value: Value): Value => {
+    let found = changed.get(value);
+    if (!found) changed.set(value, (found = change(value)));
+    return found;
+  };
+  for (const frame of state.frames) {
+    for (let r = 0; r < REGISTERS; r++) {
+      const value = frame.registers[r];
+      if (value) frame.registers[r] = once(value);
+    }
+    frame.stack = stack.mapValues(frame.stack, once);
+  }
+}

@@ -1,0 +1,99 @@
+// Whether a state is one that was already looked at: wholly, or as far as the proof from there on depended on it.
+
+import { REGISTERS, STACK_BYTES } from '../bpf/isa.js';
+import type { Scalar } from './scalars.js';
+import * as scalars from './scalars.js';
+import { type Byte, Bytes, byteOf, EMPTY, type Slot, type Stack } from './stack.js';
+import type { State } from './states.js';
+import { type Lazy, Pointer, type Value } from './values.js';
+import * as written from './written.js';
+
+/**
+ * Whether what was proven from `old` on holds from `state` on. Where it does, the numbers that the proof needed
+ * become needed in `state` too.
+ */
+export function subsumes(old: State, state: State): boolean {
+  const match = new Match(scalars.includes, (number) => number.needed);
+  if (!match.states(old, state)) return false;
+  match.markNeeded();
+  return true;
+}
+
+/** Whether two states on one path are the same, so that a run may go round for ever. */
+export function repeats(old: State, state: State): boolean {
+  return new Match(scalars.equal, () => true).states(old, state);
+}
+
+class Match {
+  /** Each number of the old state that matters, and the first that takes its place. */
+  readonly #places = new Map<Lazy, Lazy>();
+  readonly #used: Lazy[] = [];
+
+  constructor(
+    readonly fits: (old: Scalar, number: Scalar) => boolean,
+    readonly matters: (old: Lazy) => boolean,
+  ) {}
+
+  states(old: State, state: State): boolean {
+    if (old.frames.length !== state.frames.length) return false;
+    for (let i = state.frames.length - 1; i >= 0; i--) {
+      const [a, b] = [old.frames[i]!, state.frames[i]!];
+      if (a.back !== b.back) return false;
+      for (let r = 0; r < REGISTERS; r++) if (!this.#values(a.registers[r], b.registers[r])) return false;
+    }
+    if (!old.written.every((bytes, i) => !bytes || written.includes(state.written[i]!, bytes))) return false;
+    return old.frames.every((frame, i) => this.#stacks(frame.stack, state.frames[i]!.stack));
+  }
+
+  markNeeded(): void {
+    for (const number of this.#used) number.need();
+  }
+
+  /** What was not initialised was not read. */
+  #values(old: Value | undefined, value: Value | undefined): boolean {
+    if (!old) return true;
+    if (old instanceof Pointer) {
+      return (
+        value instanceof Pointer && old.region === value.region && this.#numbers(old.offset, value.offset)
+      );
+    }
+    return value !== undefined && !(value instanceof Pointer) && this.#numbers(old, value);
+  }
+
+  #numbers(old: Lazy, number: Lazy): boolean {
+    if (!this.matters(old)) return true;
+    this.#used.push(number);
+    const before = this.#places.get(old);
+    this.#places.set(old, before ?? number);
+    if (!before) return this.fits(old.known, number.known);
+    // The proof may have used that two places held one number.
+    return before === number || constantsAlike(before, number);
+  }
+
+  #stacks(old: Stack, now: Stack): boolean {
+    if (old === now || old === EMPTY) return true;
+    for (let i = 0; i < STACK_BYTES / 8; i++) if (!this.#slots(old[i], now[i])) return false;
+    return true;
+  }
+
+  #slots(old: Slot, now: Slot): boolean {
+    if (!old) return true;
+    if (!now) return false;
+    if (!(old instanceof Bytes) && !(now instanceof Bytes)) return this.#values(old, now);
+    for (let i = 0; i < 8; i++) if (!this.#bytes(byteOf(old, i), byteOf(now, i))) return false;
+    return true;
+  }
+
+  #bytes(old: Byte | undefined, now: Byte | undefined): boolean {
+    if (!old) return true;
+    if (!now) return false;
+    if (old.source instanceof Pointer) return old.index === now.index && this.#values(old.source, now.source);
+    if (now.source instanceof Pointer) return false;
+    if (!this.matters(old.source)) return true;
+    return old.index === now.index && this.#numbers(old.source, now.source);
+  }
+}
+
+function constantsAlike(a: Lazy, b: Lazy): boolean {
+  return scalars.isConstant(a.known) && scalars.equal(a.known, b.known);
+}

@@ -1,0 +1,21 @@
+// The proof that a program does, whatever its input, only what its contract allows.
+
+import type { Program } from '../bpf/program.js';
+import { type Contract, checkContract } from './contract.js';
+import { explore, type Limits } from './explore.js';
+import { VerifiedProgram } from './verified.js';
+
+/** As in Linux. */
+const MAX_INSTRUCTIONS = 1_000_000;
+
+/**
+ * Proves that a program, called as the contract says, stays within its memory and its access rights, reads nothing
+ * that is not initialised, leaks no address, ends, and writes all of `writesAll`.
+ * @throws VerifierError with a code 'V-…', the slot, a sentence and a log; ArgumentError for a bad contract
+ */
+export function verify(program: Program, contract: Contract, limits: Partial<Limits> = {}): VerifiedProgram {
+  const checked = checkContract(contract);
+  const { maxInstructions = MAX_INSTRUCTIONS } = limits;
+  const { needsAlignment } = explore(program, checked, { maxInstructions });
+  return VerifiedProgram.mint(program, checked, needsAlignment);
+}
