@@ -3,6 +3,7 @@
 import type { Checksums } from '../src/bcachefs/checksum.js';
 import { type Device, requireInside } from '../src/bcachefs/device.js';
 import { nodeKeys, openFilesystem } from '../src/bcachefs/index.js';
+import { btreeName } from '../src/bcachefs/names.js';
 
 const SECTOR_BYTES = 512;
 
@@ -92,6 +93,25 @@ export class OverlayDevice implements Device {
   }
 }
 
+/** A device whose bytes are in memory. */
+export class MemoryDevice implements Device {
+  readonly size: number;
+
+  constructor(
+    readonly name: string,
+    private readonly bytes: Uint8Array,
+  ) {
+    this.size = bytes.length;
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    requireInside(this, offset, length);
+    return this.bytes.subarray(offset, offset + length);
+  }
+
+  close(): void {}
+}
+
 /** Numbers that depend on the seed alone (mulberry32). */
 export class Random {
   #state: number;
@@ -124,17 +144,17 @@ export interface Target {
   readonly device: number;
   readonly offset: number;
   readonly length: number;
-  readonly btree?: string;
+  readonly btree: string | undefined;
   seal(device: OverlayDevice): void;
 }
 
 /** The fields of an image that are worth aiming at. */
 export async function targetsOf(devices: readonly Device[], checksums: Checksums): Promise<Target[]> {
+  const filesystem = await openFilesystem(devices, { engine: 'reference' });
   const targets = devices.flatMap((device, index) => superblockTargets(device, index, checksums));
   devices.forEach((device, index) => {
-    targets.push(...journalTargets(device, index, checksums));
+    if (!filesystem.superblock.isClean) targets.push(...journalTargets(device, index, checksums));
   });
-  const filesystem = await openFilesystem(devices, { engine: 'reference' });
   for (const node of filesystem.nodes()) {
     const start = node.sector * SECTOR_BYTES;
     const btree = node.btreeName;
@@ -218,7 +238,19 @@ const JOURNAL_FIELDS: readonly FieldRow[] = [
   ['u64s', 40, 4],
   ['last_seq', 48, 8],
 ];
+const ENTRY_FIELDS: readonly FieldRow[] = [
+  ['entry u64s', 0, 2],
+  ['entry btree', 2, 1],
+  ['entry level', 3, 1],
+  ['entry type', 4, 1],
+  ['entry key u64s', 8, 1],
+  ['entry key format', 9, 1],
+  ['entry key type', 10, 1],
+  ['entry key position', 28, 20],
+];
 const SECTION_CLEAN = 6;
+/** Sections that a reader of btree nodes looks at; the others count, choose or name things. */
+const SECTIONS_READ = [0, 1, 2, 6, 8, 9, 11];
 
 /** Changes are made to the first copy alone and the others are taken away, so that they matter. */
 function superblockTargets(device: Device, index: number, checksums: Checksums): Target[] {
@@ -229,8 +261,8 @@ function superblockTargets(device: Device, index: number, checksums: Checksums):
     overlay.sealSuperblock(start, checksums);
   };
   const targets: Target[] = [];
-  const add = (name: string, offset: number, length: number) =>
-    targets.push({ parser: 'superblock', name, device: index, offset: start + offset, length, seal });
+  const add: AddField = (name, offset, length, btree) =>
+    targets.push({ parser: 'superblock', name, device: index, offset: start + offset, length, btree, seal });
   for (const [name, at, length] of SUPERBLOCK_FIELDS) add(name, at, length);
   const fixed = Buffer.from(device.read(start, 752));
   const bytes = Buffer.from(device.read(start, 752 + 8 * fixed.readUInt32LE(124)));
@@ -240,54 +272,74 @@ function superblockTargets(device: Device, index: number, checksums: Checksums):
     if (length === 0) break;
     add('section u64s', at, 4);
     add('section type', at + 4, 4);
-    for (let word = 8; word < Math.min(length, 400); word += 8)
+    for (let word = 8; SECTIONS_READ.includes(type) && word < Math.min(length, 100); word += 8) {
       add(`section ${type}, byte ${word}`, at + word, 8);
+    }
     if (type === SECTION_CLEAN) addEntries(bytes, at + 24, at + length, add);
     at += length;
   }
   return targets;
 }
 
-/** Journal entries with one journal-set entry or more; of several copies and old entries, all. */
+/** The journal entries that are needed; the entries in the newest one, which has all roots, weigh as much as the headers. */
 function journalTargets(device: Device, index: number, checksums: Checksums): Target[] {
+  const found = journalEntries(device);
+  const newest = found.reduce<JournalEntry | undefined>((a, b) => (a && a.seq >= b.seq ? a : b), undefined);
   const targets: Target[] = [];
-  const sb = Buffer.from(device.read(4096, 65536));
-  const magic = Buffer.alloc(8);
-  magic.writeBigUInt64LE(0x245235c1a3625032n ^ sb.readBigUInt64LE(40));
-  for (let offset = 0; offset + 4096 <= device.size && targets.length < 5000; offset += SECTOR_BYTES) {
-    if (!magic.equals(device.read(offset + 16, 8))) continue;
-    const length = 56 + 8 * Buffer.from(device.read(offset, 56)).readUInt32LE(40);
+  for (const { offset, length, seq } of found) {
+    if (seq < newest!.lastSeq) continue;
     const seal = (overlay: OverlayDevice) => overlay.sealJournalEntry(offset, checksums);
-    const add = (name: string, at: number, size: number) =>
-      targets.push({ parser: 'journal', name, device: index, offset: offset + at, length: size, seal });
+    const add: AddField = (name, at, length, btree) =>
+      targets.push({ parser: 'journal', name, device: index, offset: offset + at, length, btree, seal });
     for (const [name, at, size] of JOURNAL_FIELDS) add(name, at, size);
-    addEntries(Buffer.from(device.read(offset, length)), 56, length, add);
+    if (seq === newest!.seq) addEntries(Buffer.from(device.read(offset, length)), 56, length, add);
   }
   return targets;
 }
 
-function addEntries(
-  bytes: Buffer,
-  start: number,
-  end: number,
-  add: (name: string, at: number, size: number) => void,
-) {
+interface JournalEntry {
+  readonly offset: number;
+  readonly length: number;
+  readonly seq: bigint;
+  readonly lastSeq: bigint;
+}
+
+/** All journal entries that the device has, old ones, too. */
+function journalEntries(device: Device): JournalEntry[] {
+  const magic = Buffer.alloc(8);
+  magic.writeBigUInt64LE(0x245235c1a3625032n ^ Buffer.from(device.read(4096, 752)).readBigUInt64LE(40));
+  const found: JournalEntry[] = [];
+  for (let offset = 0; offset + SECTOR_BYTES <= device.size; offset += SECTOR_BYTES) {
+    const header = Buffer.from(device.read(offset, 56));
+    if (!magic.equals(header.subarray(16, 24))) continue;
+    const length = 56 + 8 * header.readUInt32LE(40);
+    found.push({ offset, length, seq: header.readBigUInt64LE(24), lastSeq: header.readBigUInt64LE(48) });
+  }
+  return found;
+}
+
+type AddField = (name: string, at: number, length: number, btree?: string) => void;
+
+function addEntries(bytes: Buffer, start: number, end: number, add: AddField): void {
   for (let at = start; at + 8 <= end; at += 8 + 8 * bytes.readUInt16LE(at)) {
-    const type = bytes[at + 4]!;
-    if (type > 1) continue;
-    add('entry u64s', at, 2);
-    add('entry btree and level', at + 2, 2);
-    add('entry type', at + 4, 1);
-    add('key u64s', at + 8, 1);
-    add('key format', at + 9, 1);
-    add('key type', at + 10, 1);
-    for (const [name, offset, size] of POINTER_FIELDS)
-      if (at + 48 + offset + size <= end) add(`root ${name}`, at + 48 + offset, size);
+    if (bytes[at + 4]! > 1) continue;
+    const btree = btreeName(bytes[at + 2]!, 1060);
+    for (const [name, offset, length] of ENTRY_FIELDS) add(name, at + offset, length, btree);
+    for (const [name, offset, length] of POINTER_FIELDS) {
+      if (at + 48 + offset + length <= end) add(`root ${name}`, at + 48 + offset, length, btree);
+    }
   }
 }
 
-/** A value that code trips over, for a field that has `old` now. */
+/** A value that code trips over, for a field that has `old` now; `others` are what the field has elsewhere. */
 export function hostileValue(random: Random, old: Uint8Array, others: readonly Uint8Array[]): Uint8Array {
+  for (;;) {
+    const value = anyValue(random, old, others);
+    if (Buffer.compare(value, old) !== 0) return value;
+  }
+}
+
+function anyValue(random: Random, old: Uint8Array, others: readonly Uint8Array[]): Uint8Array {
   const value = old.slice();
   switch (random.below(8)) {
     case 0:

@@ -1,0 +1,255 @@
+// Damaged images give an ImageError that names a place, or what can be read; they never crash, hang or fill the memory.
+//
+// Each damage depends on its seed alone. FUZZ_SEED and FUZZ_SECONDS make this a longer run, see scripts/fuzz-images.mjs.
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createContext, runInContext } from 'node:vm';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { Checksums } from '../src/bcachefs/checksum.js';
+import { readCompressed } from '../src/bcachefs/compressed.js';
+import { type Device, openDevice } from '../src/bcachefs/device.js';
+import { Filesystem } from '../src/bcachefs/filesystem.js';
+import { nodeKeys } from '../src/bcachefs/index.js';
+import { BpfUnpackError, type ImageError } from '../src/index.js';
+import { hostileValue, MemoryDevice, OverlayDevice, Random, type Target, targetsOf } from './corruptions.js';
+import { type ImageName, imageDevices, vectorPath } from './images.js';
+
+const NAMES = [
+  'mini',
+  'mini-synth',
+  'v1.39-mini',
+  'dirty',
+  'multi',
+  'encrypted',
+] as const satisfies readonly ImageName[];
+const PARSERS = ['superblock', 'journal', 'node', 'bset', 'key', 'pointer'] as const;
+const SEED = Number(process.env.FUZZ_SEED ?? 1);
+const SECONDS = Number(process.env.FUZZ_SECONDS ?? 0);
+const SEALED_RUNS = 1500;
+const OPEN_RUNS = 400;
+const COMPRESSED_RUNS = 120;
+
+const TESTS = PARSERS.length + 2;
+
+const RUN_MS = 2000;
+const RUN_RSS_BYTES = 256 * 2 ** 20;
+const RUN_READ_BYTES = 256 * 2 ** 20;
+const SECTOR_BYTES = 512;
+
+interface Image {
+  readonly name: ImageName;
+  readonly devices: readonly Device[];
+  readonly targets: ReadonlyMap<Target['parser'], readonly Target[]>;
+  readonly btrees: readonly string[];
+  /** Of all nodes and keys, undamaged. */
+  readonly digest: string;
+}
+
+const images: Image[] = [];
+let checksums: Checksums;
+
+beforeAll(async () => {
+  checksums = await Checksums.load();
+  for (const name of NAMES) {
+    const devices = await imageDevices(name);
+    const targets = await targetsOf(devices, checksums);
+    const digest = read(
+      devices.map((device) => new OverlayDevice(device)),
+      {},
+    ).digest;
+    const btrees = [...new Set(targets.flatMap(({ btree }) => btree ?? []))];
+    images.push({ name, devices, targets: byParser(targets), btrees, digest });
+  }
+});
+
+function byParser(targets: readonly Target[]): Map<Target['parser'], Target[]> {
+  const groups = PARSERS.map(
+    (parser) => [parser, targets.filter((target) => target.parser === parser)] as const,
+  );
+  return new Map(groups.filter(([, group]) => group.length > 0));
+}
+
+/** Reads everything there is, or one btree; throws what reading throws. */
+function read(
+  devices: readonly OverlayDevice[],
+  options: { keepGoing?: boolean; btree?: string | undefined },
+): { digest: string; lost: ImageError[] } {
+  const lost: ImageError[] = [];
+  const onDamage = (error: ImageError, recovered: boolean) => {
+    if (!recovered) lost.push(error);
+    requirePlace(error);
+  };
+  const hash = createHash('sha1');
+  const filesystem = new Filesystem(devices, checksums, {
+    engine: 'reference',
+    keepGoing: options.keepGoing ?? false,
+    onDamage,
+  });
+  try {
+    for (const node of filesystem.nodes(options.btree === undefined ? {} : { btree: options.btree })) {
+      hash.update(`${node.btreeName} ${node.level} ${node.dev} ${node.sector} ${node.keyCount}\n`);
+      for (const { unpacked } of nodeKeys(node)) hash.update(unpacked);
+    }
+  } finally {
+    filesystem.close();
+  }
+  return { digest: hash.digest('hex'), lost };
+}
+
+function requirePlace(error: unknown): asserts error is BpfUnpackError {
+  if (!(error instanceof BpfUnpackError) || !['ImageError', 'FormatError'].includes(error.name)) throw error;
+  if (error.code === '' || error.where.file === undefined || !error.message.includes(error.where.file)) {
+    throw new Error(`no code or no place: ${error.message}`, { cause: error });
+  }
+}
+
+type Outcome = { readonly code: string; readonly digest?: string };
+
+/** Runs `body` under the limits of time and memory; its outcome is a code, 'ok' if nothing is lost. */
+function limited(body: () => { digest: string; lost: readonly ImageError[] }): Outcome {
+  const rssBefore = process.resourceUsage().maxRSS;
+  const start = performance.now();
+  let outcome: Outcome;
+  try {
+    // A timeout of node:vm also ends a loop without end.
+    const { digest, lost } = runInContext('body()', createContext({ body }), { timeout: RUN_MS });
+    outcome = lost.length === 0 ? { code: 'ok', digest } : { code: `kept going: ${lost[0].code}` };
+  } catch (error) {
+    requirePlace(error);
+    outcome = { code: error.code };
+  }
+  expect(performance.now() - start).toBeLessThan(RUN_MS);
+  expect((process.resourceUsage().maxRSS - rssBefore) * 1024).toBeLessThan(RUN_RSS_BYTES);
+  return outcome;
+}
+
+/** Repeats `run` with one seed after the other; a failure says which. */
+async function runs(
+  label: string,
+  count: number,
+  run: (random: Random, log: string[]) => Outcome | Promise<Outcome>,
+) {
+  const codes = new Map<string, number>();
+  const until = performance.now() + (SECONDS * 1000) / TESTS;
+  let done = 0;
+  for (; SECONDS > 0 ? performance.now() < until : done < count; done++) {
+    const log: string[] = [];
+    const seed = SEED * 1_000_003 + done;
+    try {
+      const { code } = await run(new Random(seed), log);
+      codes.set(code, (codes.get(code) ?? 0) + 1);
+    } catch (error) {
+      throw new Error(`${label}, run ${done} of seed ${SEED}: ${log.join('; ')}`, { cause: error });
+    }
+  }
+  const parts = [...codes].sort(([, a], [, b]) => b - a).map(([code, times]) => `${code} ${times}`);
+  console.log(`${label}: ${done} runs: ${parts.join(', ')}`);
+  return codes;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+function readDamaged(random: Random, devices: OverlayDevice[], btree: string | undefined): Outcome {
+  const options = { keepGoing: random.below(2) === 0, btree: random.below(5) > 0 ? btree : undefined };
+  const outcome = limited(() => read(devices, options));
+  for (const { bytesRead } of devices) expect(bytesRead).toBeLessThan(RUN_READ_BYTES);
+  return options.btree === undefined ? outcome : { code: outcome.code };
+}
+
+describe('damage behind a checksum made anew', () => {
+  it.each(PARSERS)('to what the parser of the %s reads', async (parser) => {
+    await runs(`sealed, ${parser}`, SEALED_RUNS / PARSERS.length, (random, log) => {
+      const image = random.pick(
+        images.filter(({ name, targets }) => targets.has(parser) && name !== 'encrypted'),
+      );
+      const devices = image.devices.map((device) => new OverlayDevice(device));
+      const targets = image.targets.get(parser)!;
+      const name = random.pick([...new Set(targets.map((target) => target.name))]);
+      const alike = targets.filter((target) => target.name === name);
+      const first = random.pick(alike);
+      const near = targets.filter(
+        ({ device, offset }) => device === first.device && Math.abs(offset - first.offset) < 4096,
+      );
+      const aimed = [first, ...Array.from({ length: random.pick([0, 0, 0, 1, 3]) }, () => random.pick(near))];
+      for (const target of aimed) {
+        const device = devices[target.device]!;
+        const others = [0, 1, 2]
+          .map(() => random.pick(alike))
+          .map(({ offset, length }) => device.read(offset, length));
+        const value = hostileValue(random, device.read(target.offset, target.length), others);
+        log.push(`${image.name} ${target.parser} ${target.name} at ${target.offset} = ${hex(value)}`);
+        device.patch(target.offset, value.subarray(0, target.length));
+      }
+      for (const target of aimed) target.seal(devices[target.device]!);
+      return readDamaged(random, devices, first.btree ?? random.pick(image.btrees));
+    });
+  });
+});
+
+describe('damage that no checksum knows of', () => {
+  it('is noticed, or does not matter', async () => {
+    const codes = await runs('unsealed', OPEN_RUNS, (random, log) => {
+      const image = random.pick(images);
+      const devices = image.devices.map((device) => new OverlayDevice(device));
+      const target = random.pick(image.targets.get(random.pick(PARSERS)) ?? image.targets.get('key')!);
+      const device = devices[target.device]!;
+      const kind = random.below(5);
+      const at = target.offset + random.below(target.length);
+      log.push(`${image.name} kind ${kind} at ${at}`);
+      if (kind === 0) device.truncate(random.below(2) === 0 ? at : random.below(device.size));
+      else if (kind === 1) device.patch(at, new Uint8Array(random.pick([1, 512, 4096])));
+      else if (kind === 2) {
+        const other = random.pick(image.targets.get('node')!);
+        const start = target.offset - (target.offset % SECTOR_BYTES);
+        const from = other.offset - (other.offset % SECTOR_BYTES);
+        device.patch(start, devices[other.device]!.read(from, 4096));
+      } else device.flip(at + random.below(64), 1 << random.below(8));
+      const outcome = readDamaged(random, devices, target.btree ?? random.pick(image.btrees));
+      // An older state of the journal is as good as any, if the newest entry is torn.
+      if (outcome.code === 'ok' && outcome.digest !== undefined && image.name !== 'dirty') {
+        expect(outcome.digest).toBe(image.digest);
+      }
+      return outcome;
+    });
+    expect(codes.get('bad_checksum')).toBeGreaterThan(0);
+  });
+});
+
+describe('damage to compressed images', () => {
+  it('is noticed, or does not matter', async () => {
+    const whole = (await openDevice(vectorPath('mini.img.zst'))) as Device;
+    const limits = { totalBytes: 64 * 2 ** 20, keptBytes: 16 * 2 ** 20 };
+    await runs('compressed', COMPRESSED_RUNS, async (random, log) => {
+      const [suffix, compression] = random.pick([
+        ['zst', 'zstd'],
+        ['zst', 'zstd'],
+        ['gz', 'gzip'],
+      ] as const);
+      const bytes = Uint8Array.from(readFileSync(vectorPath(`mini.img.${suffix}`)));
+      for (let i = random.pick([1, 1, 3, 20]); i > 0; i--) {
+        const at = random.below(random.pick([20, 4000, bytes.length]));
+        log.push(`${suffix} byte ${at}`);
+        bytes.set(hostileValue(random, bytes.subarray(at, at + random.pick([1, 1, 4])), []), at);
+      }
+      const start = performance.now();
+      try {
+        const device = await readCompressed(
+          new MemoryDevice(`mini.img.${suffix}`, bytes),
+          compression,
+          limits,
+        );
+        const same =
+          device.size === whole.size &&
+          Buffer.compare(device.read(0, device.size), whole.read(0, whole.size)) === 0;
+        expect(same).toBe(true);
+        return { code: 'ok' };
+      } catch (error) {
+        requirePlace(error);
+        return { code: error.code };
+      } finally {
+        expect(performance.now() - start).toBeLessThan(RUN_MS);
+      }
+    });
+  });
+});
