@@ -178,7 +178,7 @@ class Machine {
     }
     const before = this.#read(dst, insn);
     const value = arithmetic(row.op, row.bits, before.value, operand.value);
-    this.#registers[dst] = { value, region: row.bits === 64 ? derivedRegion(before, operand) : 0 };
+    this.#registers[dst] = { value, region: row.bits === 64 ? derivedRegion(row.op, before, operand) : 0 };
   }
 
   #atomic({ row, dst, src, off }: Instruction, insn: number): void {
@@ -249,7 +249,8 @@ const FIRST_SAVED = 6;
 
 const scalar = (value: bigint): Word => ({ value, region: 0 });
 
-/** Arithmetic with one pointer gives a pointer into the same region, wherever it points; with two, a number. */
-function derivedRegion(a: Word, b: Word): number {
-  return a.region !== 0 && b.region !== 0 ? 0 : a.region || b.region;
+/** A pointer moved by a number leads into the same region; all other arithmetic gives numbers. */
+function derivedRegion(op: string, a: Word, b: Word): number {
+  if (op === 'add') return a.region !== 0 && b.region !== 0 ? 0 : a.region || b.region;
+  return op === 'sub' && b.region === 0 ? a.region : 0;
 }

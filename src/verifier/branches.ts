@@ -4,7 +4,7 @@ import type { Instruction } from '../bpf/program.js';
 import { OPPOSITE } from './compare.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
-import { fork, replaceEverywhere, type State, topOf } from './states.js';
+import { fork, numbersIn, replaceEverywhere, type State, topOf } from './states.js';
 import { Lazy, Pointer, type Region, type Value } from './values.js';
 
 export type Comparison =
@@ -107,9 +107,25 @@ function assume(op: string, bits: number, a: Lazy, b: Lazy): Learnt | undefined 
 const IRREFLEXIVE = new Set(['jne', 'jgt', 'jlt', 'jsgt', 'jslt']);
 
 function learn(state: State, a: Lazy, b: Lazy, [x, y]: Learnt): State {
-  const number = (known: Scalar, of: Lazy) =>
-    scalars.equal(known, of.known) ? of : Lazy.learnt(known, a, b);
-  replaceEverywhere(state, a, number(x, a));
-  if (a !== b) replaceEverywhere(state, b, number(y, b));
+  learnOf(state, a, x, a, b);
+  if (a !== b) learnOf(state, b, y, a, b);
   return state;
+}
+
+function learnOf(state: State, number: Lazy, known: Scalar, a: Lazy, b: Lazy): void {
+  if (scalars.equal(known, number.known)) return;
+  const sharper = Lazy.learnt(known, a, b);
+  if (number.hasRelatives) {
+    const { origin, plus } = number.link;
+    sharper.linked({ origin, plus });
+    for (const other of numbersIn(state)) {
+      const { link } = other;
+      if (other === number || link.origin !== origin) continue;
+      const by = scalars.constant(BigInt.asUintN(64, link.plus - plus));
+      const follow = (before: Scalar, of: Scalar) =>
+        scalars.intersect(before, scalars.aluWhole('add', of, by)) ?? before;
+      replaceEverywhere(state, other, Lazy.from(follow, other, sharper).linked(link));
+    }
+  }
+  replaceEverywhere(state, number, sharper);
 }

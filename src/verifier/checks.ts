@@ -189,7 +189,7 @@ export function offsetsOf({ offset }: Pointer, off: number): { first: bigint; la
   return { first: s.min + BigInt(off), last: s.max + BigInt(off) };
 }
 
-function checkAccess(requirement: Place & { action: Action }, state: State, leaks: boolean): void {
+function checkAccess(requirement: Requirement & { kind: 'access' }, state: State, leaks: boolean): void {
   const { register, off, size, action } = requirement;
   const what = action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
   const pointer = pointerAt(state, register, what);
@@ -199,24 +199,25 @@ function checkAccess(requirement: Place & { action: Action }, state: State, leak
   if (region.access === 'write' && action !== 'write')
     throw new Rejection('V-WRITE-ONLY', `${what} of ${region.name}, which may only be written`);
   const { first, last } = offsetsOf(pointer, off);
-  const end = last + BigInt(size);
-  if (first < region.start || end > region.start + region.bytes)
-    throw outOfBounds(what, action, region, first, end);
+  if (first < region.start || last + BigInt(size) > region.start + region.bytes)
+    throw outOfBounds(requirement, what, pointer);
   if (action !== 'write' && region.frame >= 0)
     checkStackRead(state, region, { first, last, size }, action, what, leaks);
 }
 
-function outOfBounds(what: string, action: Action, region: Region, first: bigint, end: bigint): Rejection {
+function outOfBounds(requirement: Requirement & { kind: 'access' }, what: string, to: Pointer): Rejection {
+  const { size, action, off } = requirement;
+  const { region } = to;
+  const { first, last } = offsetsOf(to, off);
+  const end = last + BigInt(size);
+  const below = first < region.start;
+  const above = end > region.start + region.bytes;
+  const certainly = below ? 'begins before' : 'reaches past';
+  const possibly = below && above ? 'lie outside of' : below ? 'begin before' : 'reach past';
+  const where = first === last ? certainly : `may ${possibly}`;
   const code = action === 'read' ? 'V-OOB-READ' : 'V-OOB-WRITE';
-  const place = `${what} at ${region.base}${signed(first)}..${end}`;
-  const limit = BigInt(region.start + region.bytes);
-  const past =
-    end > limit && first < region.start
-      ? 'may lie outside of'
-      : end > limit
-        ? 'reaches past'
-        : 'begins before';
-  return new Rejection(code, `${place} ${past} the ${region.bytes} bytes of ${region.name}`);
+  const place = `${region.base}${signed(first)}..${end}`;
+  return new Rejection(code, `${what} at ${place} ${where} the ${region.bytes} bytes of ${region.name}`);
 }
 
 function checkStackRead(

@@ -20,6 +20,8 @@ interface Visit {
 type Task = { readonly walk: State } | { readonly proven: Visit };
 
 const MAX_PENDING = 16_384;
+/** In a loop, instructions between two visits at least; with 1 instead of 8, short loops take thrice the time. */
+const VISIT_DISTANCE = 8;
 /** Proven visits kept at each place; the least recently useful is dropped. */
 const MAX_PROVEN = 48;
 
@@ -50,6 +52,7 @@ class Explorer {
   readonly #open = new Map<number, Visit[]>();
   readonly #proven = new Map<number, Visit[]>();
   #walked = 0;
+  #lastVisit = 0;
   #pending = 0;
   #at = 0;
   #needsAlignment = false;
@@ -152,6 +155,8 @@ class Explorer {
       return false;
     }
     const open = this.#open.get(index) ?? [];
+    if (open.length > 0 && this.#walked - this.#lastVisit < VISIT_DISTANCE) return true;
+    this.#lastVisit = this.#walked;
     // One earlier visit is enough to compare with: the last whose number is a power of two (Brent's way).
     const earlier = open.length > 0 ? open[2 ** Math.floor(Math.log2(open.length)) - 1] : undefined;
     if (earlier && repeats(earlier.state, state))

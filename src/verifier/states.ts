@@ -78,6 +78,16 @@ export function replaceEverywhere(state: State, old: Lazy, by: Lazy): void {
   if (old !== by) mapValues(state, (value) => replace(value, old, by));
 }
 
+/** Every number held in registers and on stacks, offsets of pointers among them. */
+export function numbersIn(state: State): Set<Lazy> {
+  const found = new Set<Lazy>();
+  mapValues(state, (value) => {
+    found.add(value instanceof Pointer ? value.offset : value);
+    return value;
+  });
+  return found;
+}
+
 /** Gives every number an identity of its own from here on, equal ones the same. */
 export function probe(state: State): void {
   const probes = new Map<Lazy, Lazy>();

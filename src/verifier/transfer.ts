@@ -79,6 +79,10 @@ function arithmetic(instruction: Instruction, registers: readonly (Value | undef
     }
   }
   if (a === b && (row.op === 'sub' || row.op === 'xor')) return difference(compute, numberIn(a), numberIn(a));
+  if (row.bits === 64 && row.source === 'imm' && (row.op === 'add' || row.op === 'sub')) {
+    const plus = row.op === 'add' ? instruction.value : -instruction.value;
+    return Lazy.moved(compute, numberIn(a), numberIn(b), plus);
+  }
   return Lazy.from(compute, numberIn(a), numberIn(b));
 }
 

@@ -10,7 +10,15 @@ import * as scalars from './scalars.js';
 
 export type Compute = (a: Scalar, b: Scalar) => Scalar;
 
+/** Numbers with the same origin differ by constants: each is origin + plus, modulo 2^64. */
+export interface Link {
+  readonly origin: Lazy;
+  readonly plus: bigint;
+}
+
 export class Lazy {
+  #link: Link | undefined;
+  #isOrigin = false;
   #known: Scalar | undefined;
   #needed = false;
   #compute: Compute | undefined;
@@ -38,6 +46,13 @@ export class Lazy {
     return new Lazy(undefined, compute, a, b);
   }
 
+  /** a op constant for an op that adds `plus`: remembered, so that what is learnt of one is learnt of the other. */
+  static moved(compute: Compute, a: Lazy, constant: Lazy, plus: bigint): Lazy {
+    const { origin, plus: before } = a.link;
+    origin.#isOrigin = true;
+    return Lazy.from(compute, a, constant).linked({ origin, plus: before + plus });
+  }
+
   /** A number of which `known` was learnt from what is known of `a` and `b`. */
   static learnt(known: Scalar, a: Lazy, b: Lazy): Lazy {
     return new Lazy(known, undefined, a, b);
@@ -46,6 +61,20 @@ export class Lazy {
   /** The same number under a new identity, so that it shows whether anybody needs it from here on. */
   static probe(of: Lazy): Lazy {
     return new Lazy(of.#known, identity, of, of);
+  }
+
+  get link(): Link {
+    return this.#link ?? { origin: this, plus: 0n };
+  }
+
+  linked(link: Link): Lazy {
+    this.#link = link;
+    return this;
+  }
+
+  /** Whether other numbers may have the same origin. */
+  get hasRelatives(): boolean {
+    return this.#isOrigin || this.#link !== undefined;
   }
 
   /** What is known, for a look that proves nothing. */
