@@ -6,7 +6,7 @@ import { type BtreeNode, nodeKeys, openFilesystem, positionText } from '../src/b
 import { btreeName, versionText } from '../src/bcachefs/names.js';
 import { POSITION_MAX, POSITION_MIN, positionAt, successor } from '../src/bcachefs/position.js';
 import type { ImageError } from '../src/index.js';
-import { OverlayDevice } from './corruptions.js';
+import { journalEntries, OverlayDevice } from './corruptions.js';
 import { IMAGE_NAMES, type ImageName, imageDevices, type TrueNode, trueNodes } from './images.js';
 
 const ENGINES = ['reference', 'interpreter', 'bpf', 'native'] as const;
@@ -194,6 +194,98 @@ describe('a file system', () => {
     locked.patch(3584, new Uint8Array(512));
     for (const copy of locked.superblockCopies().slice(1)) locked.patch(copy, new Uint8Array(4096));
     await expect(openFilesystem([locked], { engine })).rejects.toMatchObject({ code: 'passphrase' });
+  });
+});
+
+describe('pointers to nodes', () => {
+  const engine = 'reference';
+  const NODE_BYTES = 8192;
+
+  /** Replaces what follows each occurrence of a node's seq in the journal, and makes the checksums anew. */
+  async function pointElsewhere(
+    device: OverlayDevice,
+    base: Device,
+    seq: Uint8Array,
+    change: (at: number) => void,
+  ) {
+    const checksums = await Checksums.load();
+    for (const { offset, length } of journalEntries(base)) {
+      const entry = Buffer.from(base.read(offset, length));
+      for (let at = entry.indexOf(seq); at >= 0; at = entry.indexOf(seq, at + 1)) change(offset + at);
+      device.sealJournalEntry(offset, checksums);
+    }
+  }
+
+  /** A leaf of inodes to which a newer pointer is in the journal. */
+  async function updatedLeaf(device: Device): Promise<TrueNode> {
+    const journal = journalEntries(device).map(({ offset, length }) =>
+      Buffer.from(device.read(offset, length)),
+    );
+    const leaves = (await trueNodes('dirty')).filter(
+      (node) => node.btree_name === 'inodes' && node.level === 0,
+    );
+    return leaves.find(({ sector }) => {
+      const seq = Buffer.from(device.read(sector * 512 + 136, 8));
+      return journal.some((entry) => entry.includes(seq));
+    })!;
+  }
+
+  const word = (value: bigint): Uint8Array => new Uint8Array(BigUint64Array.of(value).buffer);
+
+  it('in the journal replace those in interior nodes', async () => {
+    const [dirty] = await imageDevices('dirty');
+    const truth = await trueNodes('dirty');
+    const moved = await updatedLeaf(dirty!);
+    const device = new OverlayDevice(dirty!);
+    const bytes = dirty!.read(moved.sector * 512, NODE_BYTES);
+    const place = 100_000;
+    expect(dirty!.read(place * 512, NODE_BYTES).every((byte) => byte === 0)).toBe(true);
+    device.patch(place * 512, bytes);
+    device.patch(moved.sector * 512, new Uint8Array(NODE_BYTES));
+    const pointer = word((BigInt(place) << 4n) | 1n);
+    await pointElsewhere(device, dirty!, bytes.subarray(136, 144), (at) => device.patch(at + 32, pointer));
+    const filesystem = await openFilesystem([device], { engine });
+    const expected = truth.map((node) => (node.sector === moved.sector ? { ...node, sector: place } : node));
+    expect([...filesystem.nodes()].map(nodeText)).toEqual(expected.map(trueNodeText));
+  });
+
+  it('that the journal deletes leave a gap, which is damage', async () => {
+    const [dirty] = await imageDevices('dirty');
+    const device = new OverlayDevice(dirty!);
+    const seq = dirty!.read((await updatedLeaf(dirty!)).sector * 512 + 136, 8);
+    await pointElsewhere(device, dirty!, seq, (at) => device.patch(at - 46, Uint8Array.of(0)));
+    const opened = await openFilesystem([device], { engine });
+    expect(() => [...opened.nodes({ btree: 'inodes' })]).toThrow(
+      expect.objectContaining({ code: 'node_gap' }),
+    );
+  });
+
+  it('may not lead to one node twice, nor back up the tree', async () => {
+    const [mini] = await imageDevices('mini');
+    const checksums = await Checksums.load();
+    const whole = await openFilesystem([mini!], { engine });
+    const nodes = [...whole.nodes({ btree: 'extents' })];
+    const root = nodes.at(-1)!;
+    // In the last bset, so nothing replaces it.
+    const changed = [...nodeKeys(root)].at(-1)!.value;
+    const offset = root.where.byte! + changed.byteOffset - root.bytes.byteOffset;
+    const codes = async (target: BtreeNode) => {
+      const device = new OverlayDevice(mini!);
+      device.patch(offset + 8, target.bytes.subarray(136, 144));
+      device.patch(offset + 40, word((BigInt(target.sector) << 4n) | 1n));
+      root.bsets.forEach(({ start }, i) => {
+        const keys = i === 0 ? 160 : 40;
+        device.sealBset(root.where.byte! + start - keys, keys, checksums);
+      });
+      const heard: string[] = [];
+      const onDamage = (error: ImageError) =>
+        heard.push(`${error.code} ${error.where.btree} ${error.where.level}`);
+      const filesystem = await openFilesystem([device], { engine, keepGoing: true, onDamage });
+      expect([...filesystem.nodes()].length).toBe(91);
+      return heard;
+    };
+    expect(await codes(nodes[0]!)).toEqual(['node_twice extents 0']);
+    expect(await codes(root)).toEqual(['node_twice extents 0']);
   });
 });
 

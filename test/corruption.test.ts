@@ -11,7 +11,7 @@ import { readCompressed } from '../src/bcachefs/compressed.js';
 import { type Device, openDevice } from '../src/bcachefs/device.js';
 import { Filesystem } from '../src/bcachefs/filesystem.js';
 import { nodeKeys } from '../src/bcachefs/index.js';
-import { BpfUnpackError, type ImageError } from '../src/index.js';
+import { BpfUnpackError, type EngineName, type ImageError } from '../src/index.js';
 import { hostileValue, MemoryDevice, OverlayDevice, Random, type Target, targetsOf } from './corruptions.js';
 import { type ImageName, imageDevices, vectorPath } from './images.js';
 
@@ -32,7 +32,7 @@ const COMPRESSED_RUNS = 120;
 
 const TESTS = PARSERS.length + 2;
 
-const RUN_MS = 2000;
+const RUN_MS = 5000;
 const RUN_RSS_BYTES = 256 * 2 ** 20;
 const RUN_READ_BYTES = 256 * 2 ** 20;
 const SECTOR_BYTES = 512;
@@ -73,7 +73,7 @@ function byParser(targets: readonly Target[]): Map<Target['parser'], Target[]> {
 /** Reads everything there is, or one btree; throws what reading throws. */
 function read(
   devices: readonly OverlayDevice[],
-  options: { keepGoing?: boolean; btree?: string | undefined },
+  options: { engine?: EngineName; keepGoing?: boolean; btree?: string | undefined },
 ): { digest: string; lost: ImageError[] } {
   const lost: ImageError[] = [];
   const onDamage = (error: ImageError, recovered: boolean) => {
@@ -82,7 +82,7 @@ function read(
   };
   const hash = createHash('sha1');
   const filesystem = new Filesystem(devices, checksums, {
-    engine: 'reference',
+    engine: options.engine ?? 'reference',
     keepGoing: options.keepGoing ?? false,
     onDamage,
   });
@@ -151,7 +151,12 @@ async function runs(
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function readDamaged(random: Random, devices: OverlayDevice[], btree: string | undefined): Outcome {
-  const options = { keepGoing: random.below(2) === 0, btree: random.below(5) > 0 ? btree : undefined };
+  const engine = random.pick(['reference', 'reference', 'bpf', 'native'] as const);
+  const options = {
+    engine,
+    keepGoing: random.below(2) === 0,
+    btree: random.below(5) > 0 ? btree : undefined,
+  };
   const outcome = limited(() => read(devices, options));
   for (const { bytesRead } of devices) expect(bytesRead).toBeLessThan(RUN_READ_BYTES);
   return options.btree === undefined ? outcome : { code: outcome.code };

@@ -297,7 +297,7 @@ function journalTargets(device: Device, index: number, checksums: Checksums): Ta
   return targets;
 }
 
-interface JournalEntry {
+export interface JournalEntry {
   readonly offset: number;
   readonly length: number;
   readonly seq: bigint;
@@ -305,7 +305,7 @@ interface JournalEntry {
 }
 
 /** All journal entries that the device has, old ones, too. */
-function journalEntries(device: Device): JournalEntry[] {
+export function journalEntries(device: Device): JournalEntry[] {
   const magic = Buffer.alloc(8);
   magic.writeBigUInt64LE(0x245235c1a3625032n ^ Buffer.from(device.read(4096, 752)).readBigUInt64LE(40));
   const found: JournalEntry[] = [];

@@ -240,14 +240,13 @@ function rootPointer({ btreeId, key }: Root): NodePointer {
 }
 
 function missing({ btreeName, level, pointer }: Expected): ImageError {
-  const { dev, sector } = pointer.replicas[0]!;
+  const { sector } = pointer.replicas[0]!;
   const devices = pointer.replicas.map((replica) => replica.dev).join(', ');
   return damage('missing_device', `the node is on device ${devices}, which was not given; name all devices`, {
     ...pointer.where,
     btree: btreeName,
     level,
     sector,
-    field: `device ${dev}`,
   });
 }
 
