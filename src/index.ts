@@ -24,6 +24,7 @@ export { type DestinationSpec, defineFormat, type FieldSpec, type FormatSpec } f
 export type { BitOrder, Constant, Destination, Field, Format } from './format/model.js';
 export { referencePack, referenceUnpack } from './format/reference.js';
 export type { MachineCode } from './jit/target.js';
+export { type ListingLine, listing } from './jit/x64/listing.js';
 export { compileX64 } from './jit/x64/lower.js';
 export { emitNative } from './native/emit.js';
 export type { EngineName, StreamResult, Unpacker } from './unpacker.js';

@@ -1,0 +1,67 @@
+// The command: finds the subcommand, and turns errors into one line on stderr and an exit code.
+
+import { readFileSync } from 'node:fs';
+import { BpfUnpackError } from '../errors.js';
+import { compileCommand } from './compile.js';
+import { demoCommand } from './demo.js';
+import { keysCommand } from './keys.js';
+import { nodesCommand } from './nodes.js';
+import { type Command, EXIT, parseCommandLine, UsageError } from './options.js';
+import { Output } from './output.js';
+
+const COMMANDS: readonly Command[] = [nodesCommand, keysCommand, compileCommand, demoCommand];
+
+/** @returns the exit code: 0 all was read, 1 something could not be, 2 the command line is wrong */
+export async function main(words: readonly string[]): Promise<number> {
+  const output = new Output(process.stdout);
+  try {
+    const code = await dispatch(words, output);
+    await output.flush();
+    return code;
+  } catch (error) {
+    await output.flush();
+    if (error instanceof UsageError) {
+      process.stderr.write(`bpf-unpack: ${error.message}\nTry 'bpf-unpack ${error.command}--help'.\n`);
+      return EXIT.usage;
+    }
+    if (!(error instanceof BpfUnpackError)) throw error;
+    process.stderr.write(`bpf-unpack: ${error.message} [${error.code}]\n`);
+    return EXIT.unreadable;
+  }
+}
+
+async function dispatch(words: readonly string[], output: Output): Promise<number> {
+  const [name, ...rest] = words;
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    await output.print(help());
+    return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  if (name === '--version') {
+    await output.print(version());
+    return EXIT.ok;
+  }
+  const command = COMMANDS.find((candidate) => candidate.name === name);
+  if (!command) throw new UsageError(`there is no command '${name}'`, '');
+  const line = parseCommandLine(command, rest);
+  if (line === 'help') {
+    await output.print(`${command.usage}\n\n${command.help}`);
+    return EXIT.ok;
+  }
+  return command.run(line, output);
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+}
+
+function help(): string {
+  const width = Math.max(...COMMANDS.map(({ name }) => name.length));
+  return `bpf-unpack ${version()}: bit-packed record formats, compiled to verified BPF and on to machine code
+
+usage: bpf-unpack COMMAND [OPTIONS]
+
+${COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}
+
+'bpf-unpack COMMAND --help' tells more.
+exit codes: 0 all was read; 1 something could not be read; 2 wrong usage`;
+}
