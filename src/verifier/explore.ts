@@ -7,7 +7,7 @@ import { check, type Requirement, requirementsOf } from './checks.js';
 import type { Contract } from './contract.js';
 import { type Control, controlOf, forgetDead } from './control.js';
 import { Rejection, Trace, verifierError } from './report.js';
-import { entryState, fork, probe, type State, topOf } from './states.js';
+import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
 import { apply, enterCall, leaveCall } from './transfer.js';
 import { Pointer } from './values.js';
@@ -15,6 +15,7 @@ import { Pointer } from './values.js';
 /** A state at a place where paths meet. It is proven once every path from it is. */
 interface Visit {
   readonly state: State;
+  readonly weight: number;
 }
 /** What is left to do: walk on from a state, or note that a visit is proven. */
 type Task = { readonly walk: State } | { readonly proven: Visit };
@@ -23,7 +24,9 @@ const MAX_PENDING = 16_384;
 /** In a loop, instructions between two visits at least; with 1 instead of 8, short loops take thrice the time. */
 const VISIT_DISTANCE = 8;
 /** Proven visits kept at each place; the least recently useful is dropped. */
-const MAX_PROVEN = 48;
+const MAX_PROVEN = 16;
+/** Values held by all visits together, about 100 bytes each; beyond this no more are made. */
+const MAX_HELD = 2_000_000;
 
 export interface Limits {
   /** Instructions walked, over all paths. */
@@ -53,6 +56,7 @@ class Explorer {
   readonly #proven = new Map<number, Visit[]>();
   #walked = 0;
   #lastVisit = 0;
+  #held = 0;
   #pending = 0;
   #at = 0;
   #needsAlignment = false;
@@ -164,8 +168,11 @@ class Explorer {
         'V-LOOP',
         'the program may loop here for ever: it comes back with everything as it was',
       );
+    const weight = weightOf(state);
+    if (this.#held + weight > MAX_HELD) return true;
+    this.#held += weight;
     probe(state);
-    const visit = { state: fork(state) };
+    const visit = { state: fork(state), weight };
     open.push(visit);
     this.#open.set(index, open);
     this.#tasks.push({ proven: visit });
@@ -177,7 +184,7 @@ class Explorer {
     this.#open.get(index)!.pop();
     const proven = this.#proven.get(index) ?? [];
     proven.unshift(visit);
-    if (proven.length > MAX_PROVEN) proven.pop();
+    if (proven.length > MAX_PROVEN) this.#held -= proven.pop()!.weight;
     this.#proven.set(index, proven);
   }
 }

@@ -92,7 +92,8 @@ export function write(stack: Stack, at: number, size: number, value: Value): Sta
     after[at >> 3] = value;
     return after;
   }
-  for (let i = 0; i < size; i++) setByte(after, at + i, { source: value, index: i });
+  const part = value instanceof Pointer && size < SLOT;
+  for (let i = 0; i < size; i++) setByte(after, at + i, { source: value, index: part ? -1 : i });
   return after;
 }
 
@@ -117,13 +118,33 @@ function setByte(stack: Slot[], at: number, byte: Byte): void {
   stack[at >> 3] = new Bytes(bytes);
 }
 
-/** The stack with every value passed through `change`; what is shared before is shared after. */
+/** The stack with every value passed through `change`; what does not change is shared. */
 export function mapValues(stack: Stack, change: (value: Value) => Value): Stack {
   if (stack === EMPTY) return stack;
-  return stack.map((slot) => {
-    if (!(slot instanceof Bytes)) return slot && change(slot);
-    return new Bytes(slot.bytes.map((byte) => byte && { source: change(byte.source), index: byte.index }));
+  let changed = false;
+  const after = stack.map((slot) => {
+    const mapped = slot instanceof Bytes ? mapBytes(slot, change) : slot && change(slot);
+    if (mapped !== slot) changed = true;
+    return mapped;
   });
+  return changed ? after : stack;
+}
+
+function mapBytes(slot: Bytes, change: (value: Value) => Value): Bytes {
+  let changed = false;
+  const bytes = slot.bytes.map((byte) => {
+    const source = byte && change(byte.source);
+    if (!source || source === byte.source) return byte;
+    changed = true;
+    return { source, index: byte.index };
+  });
+  return changed ? new Bytes(bytes) : slot;
+}
+
+/** How many values it takes to hold a stack. */
+export function weightOf(stack: Stack): number {
+  if (stack === EMPTY) return 0;
+  return stack.reduce<number>((sum, slot) => sum + (slot instanceof Bytes ? SLOT + 1 : 1), 0);
 }
 
 /** The stack in which pointers into a region that is gone can no longer be read as pointers. */

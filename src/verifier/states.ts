@@ -4,7 +4,7 @@ import { FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
 import type { Contract } from './contract.js';
 import * as scalars from './scalars.js';
 import * as stack from './stack.js';
-import { Lazy, Pointer, type Region, replace, type Value } from './values.js';
+import { Lazy, Pointer, type Region, type Value } from './values.js';
 import * as written from './written.js';
 
 export interface Frame {
@@ -73,9 +73,24 @@ export function fork(state: State): State {
   return { index: state.index, frames, written: state.written.slice() };
 }
 
+/** How many values it takes to hold a state. */
+export const weightOf = (state: State): number =>
+  state.frames.reduce((sum, frame) => sum + REGISTERS + stack.weightOf(frame.stack), 0);
+
 /** Puts one number in another's place wherever it is held. */
 export function replaceEverywhere(state: State, old: Lazy, by: Lazy): void {
-  if (old !== by) mapValues(state, (value) => replace(value, old, by));
+  const pointers = new Map<Pointer, Pointer>();
+  mapValues(state, (value) => {
+    if (value === old) return by;
+    return value instanceof Pointer && value.offset === old ? movedPointer(pointers, value, by) : value;
+  });
+}
+
+/** A pointer with another offset; the same pointer again where it is asked for again. */
+function movedPointer(known: Map<Pointer, Pointer>, pointer: Pointer, offset: Lazy): Pointer {
+  const found = known.get(pointer) ?? new Pointer(pointer.region, offset);
+  known.set(pointer, found);
+  return found;
 }
 
 /** Every number held in registers and on stacks, offsets of pointers among them. */
@@ -90,29 +105,24 @@ export function numbersIn(state: State): Set<Lazy> {
 
 /** Gives every number an identity of its own from here on, equal ones the same. */
 export function probe(state: State): void {
-  const probes = new Map<Lazy, Lazy>();
+  const numbers = new Map<Lazy, Lazy>();
+  const pointers = new Map<Pointer, Pointer>();
   const probeOf = (number: Lazy): Lazy => {
-    let found = probes.get(number);
-    if (!found) probes.set(number, (found = Lazy.probe(number)));
+    const found = numbers.get(number) ?? Lazy.probe(number);
+    numbers.set(number, found);
     return found;
   };
   mapValues(state, (value) =>
-    value instanceof Pointer ? new Pointer(value.region, probeOf(value.offset)) : probeOf(value),
+    value instanceof Pointer ? movedPointer(pointers, value, probeOf(value.offset)) : probeOf(value),
   );
 }
 
 function mapValues(state: State, change: (value: Value) => Value): void {
-  const changed = new Map<Value, Value>();
-  const once = (value: Value): Value => {
-    let found = changed.get(value);
-    if (!found) changed.set(value, (found = change(value)));
-    return found;
-  };
   for (const frame of state.frames) {
     for (let r = 0; r < REGISTERS; r++) {
       const value = frame.registers[r];
-      if (value) frame.registers[r] = once(value);
+      if (value) frame.registers[r] = change(value);
     }
-    frame.stack = stack.mapValues(frame.stack, once);
+    frame.stack = stack.mapValues(frame.stack, change);
   }
 }

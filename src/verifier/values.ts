@@ -148,9 +148,3 @@ export class Pointer {
 
 /** Undefined stands for: not initialised. */
 export type Value = Lazy | Pointer;
-
-/** `value` with one Lazy put in another's place. */
-export function replace(value: Value, old: Lazy, by: Lazy): Value {
-  if (value === old) return by;
-  return value instanceof Pointer && value.offset === old ? new Pointer(value.region, by) : value;
-}
