@@ -1,0 +1,73 @@
+// Units whose bits lie in the packed record as they lie in the unpacked one, at a distance of whole bytes: one load,
+// one mask and one store serve them all. The header of a bkey is one: u64s, needs_whiteout and type.
+
+import type { BitOrder } from '../format/model.js';
+import type { Piece, Unit } from './plan.js';
+
+export interface Lane extends Unit {
+  readonly bytes: 1 | 2 | 4 | 8;
+  readonly order: BitOrder;
+  /** First byte of the packed number that is loaded. */
+  readonly from: number;
+}
+
+/** Joins neighbouring units that make a lane of 4 or 2 bytes, or one whole copy of 8; the others stay as they are. */
+export function joined(units: readonly Unit[], packedBytes: number): (Unit | Lane)[] {
+  const result: (Unit | Lane)[] = [];
+  for (let i = 0; i < units.length; ) {
+    const lane = ([8, 4, 2] as const)
+      .map((bytes) => laneOf(units, i, bytes, packedBytes))
+      .find((found) => found !== undefined);
+    const unit = lane ?? units[i]!;
+    result.push(unit);
+    while (i < units.length && units[i]!.byte < unit.byte + unit.bytes) i++;
+  }
+  return result;
+}
+
+export const isLane = (unit: Unit | Lane): unit is Lane => 'order' in unit;
+
+function laneOf(
+  units: readonly Unit[],
+  first: number,
+  bytes: 2 | 4 | 8,
+  packedBytes: number,
+): Lane | undefined {
+  const { byte } = units[first]!;
+  let last = first;
+  while (last + 1 < units.length && units[last + 1]!.byte < byte + bytes) last++;
+  const group = units.slice(first, last + 1);
+  const end = units[last]!.byte + units[last]!.bytes;
+  if (group.length < 2 || end !== byte + bytes) return undefined;
+  const pieces = group.flatMap((unit) => unit.pieces);
+  const moved = pieces.filter((piece) => piece.kind !== 'constant');
+  const [leader] = moved;
+  if (!leader || moved.length < 2) return undefined;
+  const distance = leader.from - leader.at;
+  const alike = moved.every(
+    (piece) =>
+      piece.order === leader.order && piece.from - piece.at === distance && fitsLane(piece, byte, bytes),
+  );
+  const from = byte + distance / 8;
+  const inside = Number.isInteger(from) && from >= 0 && from + bytes <= packedBytes;
+  if (!alike || !inside || (bytes === 8 && maskOf(moved, byte) !== (1n << 64n) - 1n)) return undefined;
+  return { byte, bytes, pieces, order: leader.order, from };
+}
+
+/** A copy always; a sum if it is the lowest byte, to which an addition of 8 bits carries nothing out. */
+function fitsLane(piece: Exclude<Piece, { kind: 'constant' }>, byte: number, bytes: number): boolean {
+  if (piece.kind === 'copy') return true;
+  const lowest = piece.at === byte * 8 && piece.sumWidth === 8 && piece.width === 8 && piece.bits === 8;
+  return lowest && bytes < 8;
+}
+
+/** The bits of the unit that come from the packed record. */
+export function maskOf(pieces: readonly Piece[], byte: number): bigint {
+  return pieces.reduce(
+    (mask, piece) =>
+      piece.kind === 'constant'
+        ? mask
+        : mask | (((1n << BigInt(piece.bits)) - 1n) << BigInt(piece.at - byte * 8)),
+    0n,
+  );
+}
