@@ -248,12 +248,13 @@ export class CodeArena {
   #grow(atLeast: number): void {
     const last = this.#chunks.at(-1);
     const offset = last ? last.offset + last.length : 0;
-    const length = Math.ceil(atLeast / CHUNK_BYTES) * CHUNK_BYTES;
+    const length = Math.ceil((atLeast + GRANULE) / CHUNK_BYTES) * CHUNK_BYTES;
     ftruncateSync(this.#writable, offset + length);
     this.#write(new Uint8Array(length).fill(TRAP), offset);
     const address = this.#libc.mapCode(this.#readable, offset, length);
     this.#chunks.push({ offset, length, address, view: this.#libc.view(address, length) });
-    this.#free.give(offset / GRANULE, length / GRANULE);
+    // The last granule stays a trap: free runs of two chunks must not join, their mappings may lie apart.
+    this.#free.give(offset / GRANULE, length / GRANULE - 1);
   }
 
   #write(bytes: Uint8Array, offset: number): void {
