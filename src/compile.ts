@@ -1,6 +1,7 @@
 // The whole pipeline. A format is lowered to BPF, the verifier proves the BPF, the JIT compiles the proof's
 // program, and the arena publishes the code; or the native emitter makes the code without BPF.
 
+import { contractFor } from './bpf/contract.js';
 import { interpret } from './bpf/interpret.js';
 import { lower } from './bpf/lower.js';
 import { ArgumentError, EngineError } from './errors.js';
@@ -16,7 +17,6 @@ import { fixedStrideLoop, keyStreamLoop } from './jit/x64/loops.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { emitNative } from './native/emit.js';
 import { type Engine, type EngineName, Unpacker } from './unpacker.js';
-import { contractFor } from './verifier/contract.js';
 import { verify } from './verifier/verify.js';
 
 export interface UnpackerOptions {

@@ -1,6 +1,7 @@
 // The public surface.
 
 export { assemble } from './bpf/assemble.js';
+export { type Access, type ArgSpec, type Contract, contractFor } from './bpf/contract.js';
 export { disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
 export { type InterpretOptions, type InterpretResult, interpret } from './bpf/interpret.js';
@@ -28,6 +29,5 @@ export { type ListingLine, listing } from './jit/x64/listing.js';
 export { compileX64 } from './jit/x64/lower.js';
 export { emitNative } from './native/emit.js';
 export type { EngineName, StreamResult, Unpacker } from './unpacker.js';
-export { type Access, type ArgSpec, type Contract, contractFor } from './verifier/contract.js';
 export type { VerifiedProgram } from './verifier/verified.js';
 export { verify } from './verifier/verify.js';

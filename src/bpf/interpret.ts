@@ -2,8 +2,8 @@
 
 import { checkArgKinds } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
-import { type Contract, checkContract } from '../verifier/contract.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
+import { type Contract, checkContract } from './contract.js';
 import { FRAME_POINTER, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';

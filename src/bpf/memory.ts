@@ -5,7 +5,7 @@
 // A pointer stored to memory leaves its region's number in a shadow of that memory, one entry a byte.
 
 import { ExecutionError } from '../errors.js';
-import type { Access } from '../verifier/contract.js';
+import type { Access } from './contract.js';
 import { STACK_BYTES } from './isa.js';
 
 const SPACING = 1n << 44n;

@@ -1,9 +1,9 @@
 // The call boundary: what the proof assumed of the arguments is checked here, before the FFI sees them.
 
+import type { ArgSpec, Contract } from '../bpf/contract.js';
 import { type Arg, argName, checkArgKinds, MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
-import type { ArgSpec, Contract } from '../verifier/contract.js';
 import type { Libc } from './libc.js';
 
 /** The five words to pass: an empty buffer as 0, registers that are not arguments as 0. */

@@ -1,8 +1,8 @@
 // The seam between the compilers and executable memory: bytes, where each instruction went, and what every
 // call has to bring. Making code has no side effects.
 
+import type { Contract } from '../bpf/contract.js';
 import { ArgumentError } from '../errors.js';
-import type { Contract } from '../verifier/contract.js';
 
 /** The machines that a back end makes code for. */
 export type Isa = 'x64';

@@ -3,12 +3,12 @@
 //
 //   rdi  unpacked record     rsi  packed record     rax  0 on return     no frame, no register saved
 
+import { contractFor } from '../bpf/contract.js';
 import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
 import { MachineCode } from '../jit/target.js';
 import { Assembler, type Assembly } from '../jit/x64/assemble.js';
 import { type Bits, memory, RAX, RDI, register } from '../jit/x64/operands.js';
-import { contractFor } from '../verifier/contract.js';
 import { extract, keepLow, loadWindow, WORK } from './extract.js';
 import { isLane, joined, type Lane, maskOf } from './lane.js';
 import { type Piece, type SumPiece, type Unit, unitsOf } from './plan.js';

@@ -1,9 +1,9 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
+import type { Contract } from '../bpf/contract.js';
 import { STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import { comparisonOf } from './branches.js';
-import type { Contract } from './contract.js';
 import { Rejection, signed } from './report.js';
 import * as stack from './stack.js';
 import { MAX_FRAMES, type State, topOf } from './states.js';

@@ -1,10 +1,10 @@
 // Walks every path of a program, depth first, each until it ends or comes to a state from which everything was
 // proven before. Loops are walked round by round; so a program ends if the walk does.
 
+import type { Contract } from '../bpf/contract.js';
 import type { Instruction, Program } from '../bpf/program.js';
 import { branch } from './branches.js';
 import { check, type Requirement, requirementsOf } from './checks.js';
-import type { Contract } from './contract.js';
 import { type Control, controlOf, forgetDead } from './control.js';
 import { Rejection, Trace, verifierError } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
@@ -31,6 +31,8 @@ const MAX_HELD = 2_000_000;
 export interface Limits {
   /** Instructions walked, over all paths. */
   readonly maxInstructions: number;
+  /** Whether a path may end where the rest was proven before. Without, every path is walked: slow, and the oracle. */
+  readonly prune: boolean;
 }
 
 export interface Facts {
@@ -154,7 +156,7 @@ class Explorer {
     forgetDead(topOf(state).registers, live);
     const proven = this.#proven.get(index);
     const found = proven?.findIndex((visit) => subsumes(visit.state, state)) ?? -1;
-    if (proven && found >= 0) {
+    if (proven && found >= 0 && this.#limits.prune) {
       proven.unshift(...proven.splice(found, 1));
       return false;
     }

@@ -1,7 +1,7 @@
 // The state of the machine before an instruction, for all runs that come here along one path.
 
+import type { Contract } from '../bpf/contract.js';
 import { FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
-import type { Contract } from './contract.js';
 import * as scalars from './scalars.js';
 import * as stack from './stack.js';
 import { Lazy, Pointer, type Region, type Value } from './values.js';

@@ -4,7 +4,7 @@
 // safety depends on its pointers alone. What has been asked is remembered as `needed`: where two paths meet, only
 // needed numbers must fit what was proven before. Two registers that hold the same Lazy hold the same number.
 
-import type { Access } from './contract.js';
+import type { Access } from '../bpf/contract.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 

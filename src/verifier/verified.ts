@@ -1,8 +1,8 @@
 // The brand between the proof and the compilers. Only `verify` and `unsafeTrust` call `mint`; the package's
 // exports keep everybody else away from this file.
 
+import type { Contract } from '../bpf/contract.js';
 import type { Program } from '../bpf/program.js';
-import type { Contract } from './contract.js';
 
 export class VerifiedProgram {
   readonly #verified = true;

@@ -1,7 +1,7 @@
 // The proof that a program does, whatever its input, only what its contract allows.
 
+import { type Contract, checkContract } from '../bpf/contract.js';
 import type { Program } from '../bpf/program.js';
-import { type Contract, checkContract } from './contract.js';
 import { explore, type Limits } from './explore.js';
 import { VerifiedProgram } from './verified.js';
 
@@ -15,7 +15,7 @@ const MAX_INSTRUCTIONS = 1_000_000;
  */
 export function verify(program: Program, contract: Contract, limits: Partial<Limits> = {}): VerifiedProgram {
   const checked = checkContract(contract);
-  const { maxInstructions = MAX_INSTRUCTIONS } = limits;
-  const { needsAlignment } = explore(program, checked, { maxInstructions });
+  const { maxInstructions = MAX_INSTRUCTIONS, prune = true } = limits;
+  const { needsAlignment } = explore(program, checked, { maxInstructions, prune });
   return VerifiedProgram.mint(program, checked, needsAlignment);
 }

@@ -1,5 +1,6 @@
 // What a program may rely on when it is called: the verifier's entry state, and the boundary's duty at each call.
 
+import { MAX_ARGS } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { Format } from '../format/model.js';
 
@@ -22,8 +23,6 @@ export interface Contract {
   readonly allowPointerLeaks?: boolean;
 }
 
-/** Argument registers of a call: r1 to r5. */
-export const MAX_ARGS = 5;
 // A displacement has 16 signed bits and a JavaScript buffer at most 2^53 bytes; 2^32 keeps sums far from either end.
 const MAX_REGION_BYTES = 2 ** 32;
 

@@ -1,0 +1,70 @@
+// Imports point one way; see the picture in docs/rationale.md.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../src/', import.meta.url));
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+
+/** What each part may import, besides itself, errors.ts and bytes.ts. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  'errors.ts': [],
+  'bytes.ts': [],
+  format: [],
+  bpf: ['format'],
+  verifier: ['bpf', 'format'],
+  jit: ['verifier', 'bpf', 'format'],
+  native: [
+    'format',
+    'jit/target.ts',
+    'jit/x64/encode.ts',
+    'jit/x64/assemble.ts',
+    'jit/x64/operands.ts',
+    'bpf/contract.ts',
+  ],
+  exec: ['jit/target.ts', 'jit/x64/abi.ts', 'bpf/contract.ts'],
+  'unpacker.ts': ['format'],
+  'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
+  'unsafe.ts': ['bpf', 'verifier'],
+  'index.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts', 'compile.ts'],
+  bcachefs: ['index.ts'],
+  cli: ['index.ts', 'bcachefs'],
+  'cli.ts': ['cli'],
+};
+
+const partOf = (file: string): string => (file.includes('/') ? file.slice(0, file.indexOf('/')) : file);
+const imports = (file: string): string[] =>
+  [...readFileSync(join(root, file), 'utf8').matchAll(/(?:from|import) '(\.[^']+)\.js'/g)].map(([, path]) =>
+    normalize(join(dirname(file), `${path}.ts`)),
+  );
+
+describe('the imports of', () => {
+  it.each(files)('%s point down', (file) => {
+    const part = partOf(file);
+    const allowed = ['errors.ts', 'bytes.ts', ...(MAY_IMPORT[part] ?? expect.fail(`no rule for ${part}`))];
+    for (const target of imports(file)) {
+      const fine = partOf(target) === part || allowed.includes(target) || allowed.includes(partOf(target));
+      expect(fine, `${file} imports ${target}`).toBe(true);
+    }
+  });
+});
+
+it('only exec/libc.ts loads koffi, and only the listing loads iced-x86; both at first use', () => {
+  const loads = (name: string) =>
+    files.filter((file) => readFileSync(join(root, file), 'utf8').includes(`require('${name}')`));
+  expect(loads('koffi')).toEqual(['exec/libc.ts']);
+  expect(loads('iced-x86')).toEqual(['jit/x64/listing.ts']);
+  const importing = files.filter((file) =>
+    /^import (?!type).*'(koffi|iced-x86)'/m.test(readFileSync(join(root, file), 'utf8')),
+  );
+  expect(importing).toEqual([]);
+});
+
+it('only the verifier and unsafeTrust make verified programs, and only back ends make machine code', () => {
+  const uses = (text: string) =>
+    files.filter((file) => readFileSync(join(root, file), 'utf8').includes(text)).sort();
+  expect(uses('VerifiedProgram.mint(')).toEqual(['unsafe.ts', 'verifier/verify.ts']);
+  for (const file of uses('MachineCode.make(')) expect(file).toMatch(/^(jit\/x64|native)\//);
+});

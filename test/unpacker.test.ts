@@ -1,0 +1,253 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import {
+  bkeyFormat,
+  bkeyFormatFromBytes,
+  createUnpacker,
+  defineFormat,
+  type EngineName,
+  type Format,
+  referenceUnpack,
+  type Unpacker,
+} from '../src/index.js';
+import { randomBkeyFormat, randomBytes, randomFormat, seeded } from './random-formats.js';
+import { type FormatVector, hex, unhex, vectors } from './vectors.js';
+
+const ENGINES: EngineName[] = ['reference', 'interpreter', 'bpf', 'native'];
+const FORMAT = bkeyFormat({
+  keyU64s: 2,
+  bitsPerField: [27, 43, 0, 13, 0, 0],
+  fieldOffset: [0x10000000n, 0x5000n, 0xffffffffn, 0n, 0n, 0n],
+});
+
+const open: Unpacker[] = [];
+function unpackerOf(format: Format, engine: EngineName | 'auto'): Unpacker {
+  const unpacker = createUnpacker(format, { engine });
+  open.push(unpacker);
+  return unpacker;
+}
+afterAll(() => {
+  for (const unpacker of open) unpacker.dispose();
+});
+
+describe.each(ENGINES)('the engine %s', (engine) => {
+  it('unpacks every key of formats.jsonl as bcachefs does', () => {
+    for (const { format: raw, keys } of vectors<FormatVector>('bcachefs/formats.jsonl.gz')) {
+      const unpacker = createUnpacker(bkeyFormatFromBytes(unhex(raw.raw)), { engine });
+      for (const { packed, unpacked } of keys) expect(hex(unpacker.unpack(unhex(packed)))).toBe(unpacked);
+      unpacker.dispose();
+    }
+  });
+
+  it('unpacks records that lie apart, and leaves all bytes around them alone', () => {
+    const random = seeded(3);
+    for (let i = 0; i < 300; i++) {
+      const format = i % 2 ? randomFormat(random) : randomBkeyFormat(random);
+      const unpacker = createUnpacker(format, { engine });
+      const stride = Math.max(1, format.packedBytes + random(9) - 3);
+      const count = random(5);
+      const packed = randomBytes(random, (count - 1) * stride + format.packedBytes + 16);
+      const out = new Uint8Array(count * format.unpackedBytes + 16).fill(0x5a);
+      const records = unpacker.unpackMany(packed, count, { stride, out: out.subarray(8) });
+      const want = Array.from({ length: count }, (_, k) =>
+        hex(referenceUnpack(format, packed.subarray(k * stride))),
+      ).join('');
+      expect(hex(records)).toBe(want);
+      expect(hex(out)).toBe(`${'5a'.repeat(8)}${want}${'5a'.repeat(8)}`);
+      unpacker.dispose();
+    }
+  });
+
+  it('walks a key stream, packed and unpacked keys mixed', () => {
+    const { keys, want, offsets } = stream(40);
+    const unpacker = unpackerOf(FORMAT, engine);
+    const result = unpacker.unpackStream(keys);
+    expect({ ...result, out: hex(result.out), offsets: [...result.offsets] }).toEqual({
+      out: want.join(''),
+      count: 40,
+      end: keys.length,
+      offsets,
+    });
+    const some = unpacker.unpackStream(keys, { start: offsets[3]!, end: offsets[9]! });
+    expect({ out: hex(some.out), count: some.count, end: some.end }).toEqual({
+      out: want.slice(3, 9).join(''),
+      count: 6,
+      end: offsets[9],
+    });
+    const few = unpacker.unpackStream(keys, { maxRecords: 7 });
+    expect({ out: hex(few.out), end: few.end, stopped: few.stoppedAt }).toEqual({
+      out: want.slice(0, 7).join(''),
+      end: offsets[7],
+      stopped: undefined,
+    });
+    const room = unpacker.unpackStream(keys, { out: new Uint8Array(119) });
+    expect({ out: hex(room.out), end: room.end }).toEqual({
+      out: want.slice(0, 2).join(''),
+      end: offsets[2],
+    });
+    expect(unpacker.unpackStream(new Uint8Array(0))).toMatchObject({ count: 0, end: 0 });
+    expect(unpacker.unpackStream(keys, { maxRecords: 0 })).toMatchObject({ count: 0, end: 0 });
+  });
+
+  it.each([
+    [
+      'a packed key shorter than its format',
+      '0100050000000000',
+      /u64s is 1, but a packed key of this format has 2 words/,
+    ],
+    ['a key of no length', '0000050000000000', /u64s is 0/],
+    [
+      'an unpacked key shorter than struct bkey',
+      `0401${'00'.repeat(38)}`,
+      /u64s is 4, but an unpacked key has 5 words/,
+    ],
+    ['a key that reaches past the end', '0300050000000000', /u64s is 3, but only 8 bytes are left/],
+    ['a format that is none', '0202050000000000', /key format 2 is neither/],
+    ['an end within the first word', '020005000000', /only 6 bytes are left/],
+  ])('stops at %s', (_, bad, reason) => {
+    const { keys, want, offsets } = stream(5);
+    const unpacker = unpackerOf(FORMAT, engine);
+    const result = unpacker.unpackStream(new Uint8Array([...keys, ...unhex(bad)]));
+    expect(hex(result.out)).toBe(want.join(''));
+    expect({ count: result.count, end: result.end, offsets: [...result.offsets] }).toEqual({
+      count: 5,
+      end: keys.length,
+      offsets,
+    });
+    expect(result.stoppedAt).toEqual({ offset: keys.length, reason: expect.stringMatching(reason) });
+  });
+
+  it('takes records in shared memory, and detached or overlapping buffers for what they are', () => {
+    const unpacker = unpackerOf(FORMAT, engine);
+    const shared = new Uint8Array(new SharedArrayBuffer(64));
+    expect(hex(unpacker.unpack(shared, new Uint8Array(40)))).toBe(hex(referenceUnpack(FORMAT, shared)));
+    const gone = new Uint8Array(64);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    expect(() => unpacker.unpack(gone)).toThrow(/packed has 0 bytes, 16 are needed; is its buffer detached/);
+    const both = new Uint8Array(64);
+    expect(() => unpacker.unpack(both.subarray(30), both.subarray(0, 40))).toThrow(/overlap/);
+    expect(() => unpacker.unpackMany(both, 2, { out: both })).toThrow(/out has 64 bytes, 80 are needed/);
+    expect(() => unpacker.unpackStream(both, { out: both })).toThrow(/overlap/);
+  });
+
+  it.each<[string, (unpacker: Unpacker) => unknown, RegExp]>([
+    ['a short record', (u) => u.unpack(new Uint8Array(15)), /packed has 15 bytes, 16 are needed/],
+    [
+      'a short out',
+      (u) => u.unpack(new Uint8Array(16), new Uint8Array(39)),
+      /out has 39 bytes, 40 are needed/,
+    ],
+    ['an array', (u) => u.unpack([0] as never), /packed must be a Uint8Array/],
+    [
+      'a DataView',
+      (u) => u.unpack(new DataView(new ArrayBuffer(64)) as never),
+      /packed must be a Uint8Array/,
+    ],
+    [
+      'records past the end',
+      (u) => u.unpackMany(new Uint8Array(47), 3),
+      /packed has 47 bytes, 48 are needed/,
+    ],
+    ['a negative count', (u) => u.unpackMany(new Uint8Array(16), -1), /count must be/],
+    ['half a record', (u) => u.unpackMany(new Uint8Array(16), 0.5), /count must be/],
+    ['a stride of 0', (u) => u.unpackMany(new Uint8Array(16), 1, { stride: 0 }), /stride must be/],
+    [
+      'more records than there is memory for',
+      (u) => u.unpackMany(new Uint8Array(16), 2 ** 50),
+      /count must be|packed has/,
+    ],
+    [
+      'an end behind the keys',
+      (u) => u.unpackStream(new Uint8Array(16), { end: 17 }),
+      /end must be a whole number from 0 to 16/,
+    ],
+    [
+      'a start behind the end',
+      (u) => u.unpackStream(new Uint8Array(16), { start: 9, end: 8 }),
+      /start must be/,
+    ],
+    ['NaN keys', (u) => u.unpackStream(new Uint8Array(16), { maxRecords: Number.NaN }), /maxRecords must be/],
+  ])('refuses %s', (_, call, says) => {
+    expect(() => call(unpackerOf(FORMAT, engine))).toThrow(says);
+  });
+
+  it('cannot be used after dispose, which is harmless twice', () => {
+    const unpacker = createUnpacker(FORMAT, { engine });
+    unpacker.dispose();
+    unpacker.dispose();
+    expect(() => unpacker.unpack(new Uint8Array(16))).toThrow(/disposed/);
+  });
+
+  it('unpacks records of no bytes', () => {
+    const constant = defineFormat({
+      packedBytes: 0,
+      unpackedBytes: 2,
+      fields: [],
+      constants: [{ value: 0x1234n, to: { byte: 0, size: 2 } }],
+    });
+    const unpacker = unpackerOf(constant, engine);
+    expect(hex(unpacker.unpack(new Uint8Array(0)))).toBe('3412');
+    expect(hex(unpacker.unpackMany(new Uint8Array(2), 2))).toBe('34123412');
+    const nothing = unpackerOf(defineFormat({ packedBytes: 1, unpackedBytes: 0, fields: [] }), engine);
+    expect(nothing.unpack(new Uint8Array(1)).length).toBe(0);
+    expect(nothing.unpackMany(new Uint8Array(3), 3).length).toBe(0);
+  });
+});
+
+it('auto says which engine it took, and why', () => {
+  expect(unpackerOf(FORMAT, 'auto')).toMatchObject({ engine: 'bpf', reason: 'machine code runs here' });
+});
+
+it('an engine that does not exist is refused', () => {
+  expect(() => createUnpacker(FORMAT, { engine: 'gpu' as never })).toThrow(/engine must be/);
+});
+
+it('a format that is no bcachefs key has no streams', () => {
+  const format = defineFormat({
+    packedBytes: 1,
+    unpackedBytes: 1,
+    fields: [{ name: 'f', bits: 8, at: 0, to: { byte: 0, size: 1 } }],
+  });
+  expect(() => unpackerOf(format, 'reference').unpackStream(new Uint8Array(8))).toThrow(
+    /only bcachefs key formats/,
+  );
+});
+
+describe('all engines agree on 10,000 random formats', () => {
+  it.each([
+    ['bcachefs keys', randomBkeyFormat],
+    ['records of any kind', randomFormat],
+  ])('%s', (_, make) => {
+    const random = seeded(4);
+    for (let i = 0; i < 5000; i++) {
+      const format = make(random);
+      const packed = randomBytes(random, format.packedBytes);
+      const want = hex(referenceUnpack(format, packed));
+      for (const engine of ['interpreter', 'bpf', 'native'] as const) {
+        const unpacker = createUnpacker(format, { engine });
+        const got = hex(unpacker.unpack(packed));
+        if (got !== want) expect.fail(`format ${i}: ${engine} gives ${got} instead of ${want}`);
+        unpacker.dispose();
+      }
+    }
+  });
+});
+
+/** `count` keys with values of up to two words, every third one unpacked, and what they unpack to. */
+function stream(count: number): { keys: Uint8Array; want: string[]; offsets: number[] } {
+  const random = seeded(count);
+  const keys: number[] = [];
+  const want: string[] = [];
+  const offsets: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const unpacked = i % 3 === 2;
+    const words = unpacked ? 5 : 2;
+    const key = randomBytes(random, words * 8);
+    const value = randomBytes(random, random(3) * 8);
+    key[0] = words + value.length / 8;
+    key[1] = (unpacked ? 1 : 0) | (random(2) << 7);
+    offsets.push(keys.length);
+    keys.push(...key, ...value);
+    want.push(hex(unpacked ? key : referenceUnpack(FORMAT, key)));
+  }
+  return { keys: Uint8Array.from(keys), want, offsets };
+}
