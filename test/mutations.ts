@@ -1,21 +1,9 @@
 // Random programs for the verifier: mutants of known ones, and inputs to run them on.
 
+import type { ArgSpec, Contract } from '../src/bpf/contract.js';
 import { FRAME_POINTER, ROWS } from '../src/bpf/isa.js';
 import { type Instruction, instruction, Program } from '../src/bpf/program.js';
-import type { ArgSpec, Contract } from '../src/verifier/contract.js';
-
-export type Random = (below: number) => number;
-
-/** Deterministic numbers from a seed (xorshift32). */
-export function randomFrom(seed: number): Random {
-  let state = seed | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return Math.floor(((state >>> 0) / 2 ** 32) * below);
-  };
-}
+import type { Random } from './random-formats.js';
 
 const RUNNABLE = ROWS.filter((row) => row.kind !== 'refused' && row.op !== 'helper');
 const NUMBERS = [
@@ -99,7 +87,7 @@ function change(instructions: Instruction[], random: Random): void {
 
 /** Arguments that meet a contract, of the kind that finds the ends of ranges. */
 export function inputFor(contract: Contract, random: Random): (Uint8Array | bigint)[] {
-  return contract.args.map((arg) => (arg ? argumentFor(arg, random) : 0n));
+  return contract.args.filter((arg) => arg !== undefined).map((arg) => argumentFor(arg, random));
 }
 
 function argumentFor(arg: ArgSpec, random: Random): Uint8Array | bigint {
