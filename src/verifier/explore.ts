@@ -38,7 +38,6 @@ export interface Limits {
 export interface Facts {
   /** Whether atomic operations on arguments' memory rest on its alignment to 8 bytes. */
   readonly needsAlignment: boolean;
-  readonly instructionsWalked: number;
 }
 
 /** @throws VerifierError for the first thing that is not proven */
@@ -82,7 +81,7 @@ class Explorer {
       if (!(error instanceof Rejection)) throw error;
       throw verifierError(this.#program, error, this.#at, this.#trace.text(this.#program));
     }
-    return { needsAlignment: this.#needsAlignment, instructionsWalked: this.#walked };
+    return { needsAlignment: this.#needsAlignment };
   }
 
   /** Follows one path; the other way out of each branch is left for later. */
@@ -95,7 +94,7 @@ class Explorer {
       if (++this.#walked > this.#limits.maxInstructions)
         throw new Rejection(
           'V-BUDGET',
-          `${this.#limits.maxInstructions} instructions were walked without coming to an end`,
+          `${this.#limits.maxInstructions} instructions were walked without coming to an end; bound the loops more tightly, or raise maxInstructions`,
         );
       const instruction = this.#program.instructions[index]!;
       this.#trace.record(index, topOf(state).registers);
@@ -146,7 +145,10 @@ class Explorer {
 
   #later(state: State): void {
     if (++this.#pending > MAX_PENDING)
-      throw new Rejection('V-BUDGET', `more than ${MAX_PENDING} branches wait for being walked`);
+      throw new Rejection(
+        'V-BUDGET',
+        `more than ${MAX_PENDING} ways out of branches wait for being walked; the program branches on too many unknown values in a loop`,
+      );
     this.#tasks.push({ walk: state });
   }
 
@@ -154,12 +156,7 @@ class Explorer {
   #enter(state: State, live: number): boolean {
     const { index } = state;
     forgetDead(topOf(state).registers, live);
-    const proven = this.#proven.get(index);
-    const found = proven?.findIndex((visit) => subsumes(visit.state, state)) ?? -1;
-    if (proven && found >= 0 && this.#limits.prune) {
-      proven.unshift(...proven.splice(found, 1));
-      return false;
-    }
+    if (this.#limits.prune && this.#isProven(state)) return false;
     const open = this.#open.get(index) ?? [];
     if (open.length > 0 && this.#walked - this.#lastVisit < VISIT_DISTANCE) return true;
     this.#lastVisit = this.#walked;
@@ -170,15 +167,27 @@ class Explorer {
         'V-LOOP',
         'the program may loop here for ever: it comes back with everything as it was',
       );
+    this.#visit(state, open);
+    return true;
+  }
+
+  #isProven(state: State): boolean {
+    const proven = this.#proven.get(state.index) ?? [];
+    const found = proven.findIndex((visit) => subsumes(visit.state, state));
+    // The most useful first.
+    if (found > 0) proven.unshift(...proven.splice(found, 1));
+    return found >= 0;
+  }
+
+  #visit(state: State, open: Visit[]): void {
     const weight = weightOf(state);
-    if (this.#held + weight > MAX_HELD) return true;
+    if (this.#held + weight > MAX_HELD) return;
     this.#held += weight;
     probe(state);
     const visit = { state: fork(state), weight };
     open.push(visit);
-    this.#open.set(index, open);
+    this.#open.set(state.index, open);
     this.#tasks.push({ proven: visit });
-    return true;
   }
 
   #close(visit: Visit): void {
