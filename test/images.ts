@@ -23,7 +23,12 @@ export interface TrueNode {
   readonly level: number;
   readonly dev: number;
   readonly sector: number;
-  readonly format: { readonly raw: string };
+  readonly format: {
+    readonly raw: string;
+    readonly key_u64s: number;
+    readonly bits_per_field: readonly number[];
+    readonly field_offset: readonly string[];
+  };
   readonly bsets: readonly { readonly keys_offset: number; readonly keys: readonly TrueKey[] }[];
 }
 
@@ -31,6 +36,16 @@ export interface TrueKey {
   readonly o: number;
   readonly packed: boolean;
   readonly unpacked: string;
+  readonly u64s: number;
+  readonly format: number;
+  readonly needs_whiteout: number;
+  readonly type: number;
+  readonly version_hi: number;
+  readonly version_lo: string;
+  readonly size: number;
+  readonly snapshot: number;
+  readonly offset: string;
+  readonly inode: string;
 }
 
 export const vectorPath = (file: string): string =>

@@ -16,6 +16,9 @@ gzip are read directly.
   --max-unpacked SIZE how far a compressed image may unpack (default 16G)
   --max-kept SIZE     how much of it may be other than zeros, and so in memory (default 1G)`;
 
+/** Btree ids are below this (BTREE_ID_NR_MAX). */
+const BTREE_IDS = 63;
+
 /**
  * Visits every node of the images that the command line names.
  * @returns the exit code
@@ -47,6 +50,8 @@ export async function visitNodes(
     });
     try {
       const { btree } = line.values;
+      const known = Array.from({ length: BTREE_IDS }, (_, id) => filesystem.btreeName(id));
+      if (btree !== undefined && !known.includes(btree)) line.fail(`there is no btree called '${btree}'`);
       for (const node of filesystem.nodes(btree === undefined ? {} : { btree })) {
         if (!(await visit(node))) break;
       }

@@ -23,8 +23,9 @@ ${IMAGE_HELP}`,
   flags: IMAGE_FLAGS,
   async run(line, output) {
     const json = line.flags.has('json');
-    if (!json) await output.print(`${columns('btree', 'level', 'dev:sector', 'keys', 'code')}  format`);
+    let lines = 0;
     return visitNodes(line, async (node) => {
+      if (lines++ === 0 && !json) await output.print(HEADING);
       await output.print(json ? JSON.stringify(nodeObject(node)) : nodeLine(node));
       return !output.closed;
     });
@@ -34,6 +35,8 @@ ${IMAGE_HELP}`,
 function columns(btree: string, level: string, place: string, keys: string, code: string): string {
   return `${btree.padEnd(20)} ${level.padStart(5)} ${place.padStart(14)} ${keys.padStart(7)} ${code.padStart(5)}`;
 }
+
+const HEADING = `${columns('btree', 'level', 'dev:sector', 'keys', 'code')}  format`;
 
 function nodeLine(node: BtreeNode): string {
   const { btreeName, level, dev, sector, unpacker } = node;

@@ -1,0 +1,213 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { trueNodes, vectorPath } from './images.js';
+
+const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+const sample = fileURLToPath(new URL('../sample/mini.img.zst', import.meta.url));
+
+function run(args: readonly string[], input = ''): { status: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
+    input,
+    maxBuffer: 2 ** 28,
+  });
+  return { status, out: stdout.toString(), err: stderr.toString() };
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cli-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const jsonLines = (text: string) =>
+  text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+describe('bpf-unpack nodes and keys', () => {
+  it('print every node and key as bcachefs’s own code found them, in JSON', async () => {
+    const truth = await trueNodes('mini');
+    const nodes = run(['nodes', sample, '--json']);
+    expect(nodes).toMatchObject({ status: 0, err: '' });
+    expect(jsonLines(nodes.out)).toEqual(
+      truth.map((node) => ({
+        btree_name: node.btree_name,
+        level: node.level,
+        dev: node.dev,
+        sector: node.sector,
+        format: {
+          key_u64s: node.format.key_u64s,
+          bits_per_field: node.format.bits_per_field,
+          field_offset: node.format.field_offset,
+        },
+        keys: node.bsets.reduce((sum, bset) => sum + bset.keys.length, 0),
+      })),
+    );
+    const want = truth.flatMap((node) =>
+      node.bsets.flatMap((bset) =>
+        bset.keys.map(({ o, packed, unpacked, ...key }) => ({
+          btree_name: node.btree_name,
+          level: node.level,
+          dev: node.dev,
+          sector: node.sector,
+          o,
+          packed,
+          unpacked,
+          u64s: key.u64s,
+          format: key.format,
+          needs_whiteout: key.needs_whiteout,
+          type: key.type,
+          version_hi: key.version_hi,
+          version_lo: key.version_lo,
+          size: key.size,
+          snapshot: key.snapshot,
+          offset: key.offset,
+          inode: key.inode,
+        })),
+      ),
+    );
+    for (const engine of ['bpf', 'native', 'interpreter', 'reference']) {
+      const keys = run(['keys', sample, '--json', '--engine', engine]);
+      expect(keys).toMatchObject({ status: 0, err: '' });
+      expect(jsonLines(keys.out)).toEqual(want);
+      expect(Object.keys(jsonLines(keys.out)[0])).toEqual(Object.keys(want[0]!));
+    }
+  });
+
+  it('take one btree, and the devices of a file system in any order', () => {
+    const inodes = run(['nodes', sample, '--btree', 'inodes']);
+    expect(inodes.out.split('\n').filter((line) => line.startsWith('inodes'))).toHaveLength(17);
+    expect(run(['nodes', sample, '--btree', 'quotas'])).toEqual({ status: 0, out: '', err: '' });
+    expect(run(['nodes', sample, '--btree', 'inode'])).toMatchObject({
+      status: 2,
+      err: expect.stringContaining("no btree called 'inode'"),
+    });
+    const [a, b] = [vectorPath('multi-0.img.zst'), vectorPath('multi-1.img.zst')];
+    expect(run(['keys', a, b]).out).toBe(run(['keys', b, a]).out);
+    // Each node has a replica on both.
+    expect(run(['nodes', b]).out).toBe(run(['nodes', a, b]).out);
+  });
+
+  it('say what is wrong with an image, and read the rest if told to', () => {
+    expect(run(['nodes', file('text', 'no image at all')])).toMatchObject({
+      status: 1,
+      out: expect.not.stringContaining('extents'),
+      err: expect.stringMatching(/text.*\[\w+\]\n$/),
+    });
+    expect(run(['keys', join(folder, 'nowhere')])).toMatchObject({
+      status: 1,
+      err: expect.stringContaining('nowhere'),
+    });
+    expect(run(['nodes', sample, '--max-unpacked', '1M'])).toMatchObject({
+      status: 1,
+      err: expect.stringContaining('unpack_limit'),
+    });
+  });
+
+  it('stop quietly when nobody reads on', () => {
+    const { status, stderr, stdout } = spawnSync('sh', [
+      '-c',
+      `"${process.execPath}" "${cli}" keys "${vectorPath('csum-crc64.img.zst')}" --json | head -n 1`,
+    ]);
+    expect({ status, err: stderr.toString(), lines: stdout.toString().split('\n').length }).toEqual({
+      status: 0,
+      err: '',
+      lines: 2,
+    });
+  });
+});
+
+describe('bpf-unpack compile', () => {
+  const bits = ['compile', '--bits', '32,29,32,11,0,0', '--offsets', '0,0,0,0,0,0'];
+
+  it('shows a format as BPF, as x86 and as bytes', () => {
+    expect(run(bits).out).toMatch(/^ {3}0: r0 = \*\(u8 \*\)\(r2 \+ 0\)\n[\s\S]* {2}\d+: exit\n$/);
+    expect(run([...bits, '--emit', 'x64']).out).toMatch(
+      /^ {3}0: 0fb606 +movzx eax, byte \[rsi\]\n[\s\S]*ret\n$/,
+    );
+    expect(run([...bits, '--emit', 'hex', '--engine', 'native']).out).toMatch(/^[0-9a-f]+c3\n$/);
+    expect(run([...bits, '--emit', 'bpf-hex']).out).toMatch(/^[0-9a-f]+9500000000000000\n$/);
+  });
+
+  it('reads formats of both kinds from JSON', () => {
+    const bkey = {
+      key_u64s: 2,
+      bits_per_field: [32, 29, 32, 11, 0, 0],
+      field_offset: ['0', '0', '0', '0', '0', '0'],
+    };
+    expect(run(['compile', '--format', file('bkey.json', JSON.stringify(bkey))]).out).toBe(run(bits).out);
+    const record = {
+      packedBytes: 2,
+      unpackedBytes: 8,
+      order: 'msb0',
+      fields: [{ name: 'f', bits: 12, at: 2, signed: true, offset: '-5', to: { byte: 0, size: 8 } }],
+    };
+    expect(run(['compile', '--format', '-', '--emit', 'bpf'], JSON.stringify(record)).out).toMatch(/be16 r0/);
+  });
+
+  it.each<[string[], number, RegExp]>([
+    [['compile'], 2, /which format/],
+    [['compile', '--bits', '1,x'], 2, /'x' is none/],
+    [['compile', '--bits', '8,8', '--format', 'f'], 2, /give one/],
+    [['compile', '--bits', '8,8'], 1, /got 2, should be 6 \[nr_fields\]/],
+    [['compile', '--bits', '65,0,0,0,0,0'], 1, /field 0 too large/],
+    [[...bits, '--emit', 'arm'], 2, /--emit must be/],
+    [[...bits, '--engine', 'reference'], 2, /--engine must be bpf or native/],
+    [['compile', '--format', '/nowhere.json'], 2, /nowhere\.json/],
+    [['nodes'], 2, /which IMAGE/],
+    [['nodes', '--engine', 'gpu', 'x'], 2, /--engine must be/],
+    [['keys', '--jason', 'x'], 2, /--jason/],
+    [['nodes', 'x', '--max-kept', 'lots'], 2, /--max-kept must be/],
+    [['unknown'], 2, /no command 'unknown'/],
+  ])('%j ends with %i', (args, status, says) => {
+    const result = run(args);
+    expect(result).toMatchObject({ status, out: '' });
+    expect(result.err).toMatch(says);
+  });
+
+  it('names the field of a JSON format that is wrong', () => {
+    for (const [json, says] of [
+      ['{"packedBytes":1,"unpackedBytes":0}', /fields must be an array/],
+      ['{"bits_per_field":7}', /bitsPerField must be an array/],
+      [
+        '{"packedBytes":1,"unpackedBytes":1,"fields":[{"name":"f","bits":9,"at":0,"to":{"byte":0,"size":1}}]}',
+        /field f: bits 0\.\.9/,
+      ],
+      ['null', /described by an object/],
+      ['{', /JSON/],
+    ] as const) {
+      const result = run(['compile', '--format', '-'], json);
+      expect(result.status).toBeGreaterThan(0);
+      expect(result.err).toMatch(says);
+    }
+  });
+});
+
+describe('help', () => {
+  it.each([['--help'], ['nodes', '--help'], ['keys', '-h'], ['compile', '--help'], ['demo', '--help']])(
+    '%s %s is printed, with exit code 0',
+    (...args) => {
+      expect(run(args.filter((word) => word !== undefined))).toMatchObject({
+        status: 0,
+        out: expect.stringContaining('usage: bpf-unpack'),
+        err: '',
+      });
+    },
+  );
+});
+
+it('the demo agrees with itself', () => {
+  const { status, out } = run(['demo']);
+  expect(status).toBe(0);
+  expect(out).toMatch(/All 4 engines give the same 40 bytes for each of the 2904 keys/);
+});
