@@ -184,6 +184,15 @@ describe('the call boundary', () => {
     expect(routine.call([new Uint8Array(shared, 0, 8), new Uint8Array(again, 8, 8), 1n])).toBe(1n);
   });
 
+  it('wants memory aligned to 8 where atomic operations were proven on it', () => {
+    const text = 'r2 = 1\nlock *(u64 *)(r1 + 8) += r2\nr0 = *(u64 *)(r1 + 8)\nexit';
+    const memory: Contract = { args: [{ kind: 'memory', bytes: 16, access: 'readwrite' }] };
+    const routine = arena().place(compileX64(verify(assemble(text), memory)));
+    const bytes = new Uint8Array(64);
+    expect([routine.call([bytes]), routine.call([bytes])]).toEqual([1n, 2n]);
+    expect(() => routine.call([bytes.subarray(1)])).toThrow(/multiple of 8/);
+  });
+
   it('does not check the calls of code that was trusted without proof', () => {
     const routine = arena().place(compileX64(unsafeTrust(assemble('r0 = r2\nexit'))));
     expect(routine.call([eight, 77n])).toBe(77n);

@@ -7,9 +7,10 @@ import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
 /** The five words to pass: an empty buffer as 0, registers that are not arguments as 0. */
-export function checkArgs(args: readonly Arg[], { abi }: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
+export function checkArgs(args: readonly Arg[], code: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
   checkArgKinds(args);
-  if (abi) checkContract(args, abi, libc);
+  if (code.abi) checkContract(args, code.abi, libc);
+  if (code.needsAlignment) args.forEach((arg, i) => requireAligned(arg, i, libc));
   const word = (i: number): Arg => {
     const arg = args[i] ?? 0n;
     return typeof arg !== 'bigint' && arg.length === 0 ? 0n : arg;
@@ -44,4 +45,12 @@ function checkContract(args: readonly Arg[], abi: Contract, libc: Libc): void {
 function checkArg(arg: Arg, spec: ArgSpec | undefined, index: number): void {
   if (spec?.kind === 'memory') requireBytes(arg, spec.bytes, argName(index));
   else if (spec?.kind === 'scalar') requireBigint(arg, spec.min ?? 0n, spec.max ?? MAX_U64, argName(index));
+}
+
+function requireAligned(arg: Arg, index: number, libc: Libc): void {
+  if (typeof arg === 'bigint' || libc.addressOf(arg) % 8n === 0n) return;
+  throw new ArgumentError(
+    'A-ALIGN',
+    `${argName(index)} must start at a multiple of 8 bytes: the routine has atomic operations on it`,
+  );
 }

@@ -14,6 +14,8 @@ export interface CodeSpec {
   readonly offsets: readonly number[];
   /** What a call must bring; undefined for code made from an unproven program, which is called unchecked. */
   readonly abi: Contract | undefined;
+  /** Whether each memory argument must lie at a multiple of 8, because atomic operations rest on it. Default: false. */
+  readonly needsAlignment?: boolean;
   /** A name for listings and profilers. */
   readonly name: string;
 }
@@ -24,6 +26,7 @@ export class MachineCode {
   readonly isa: Isa;
   readonly offsets: readonly number[];
   readonly abi: Contract | undefined;
+  readonly needsAlignment: boolean;
   readonly name: string;
 
   private constructor(spec: CodeSpec) {
@@ -31,6 +34,7 @@ export class MachineCode {
     this.isa = spec.isa;
     this.offsets = Object.freeze([...spec.offsets]);
     this.abi = spec.abi;
+    this.needsAlignment = spec.needsAlignment ?? false;
     this.name = spec.name;
     Object.freeze(this);
   }

@@ -33,6 +33,7 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     bytes: assembly.bytes,
     offsets,
     abi: verified.contract,
+    needsAlignment: verified.needsAlignment,
     name: options.name ?? 'bpf',
   });
 }
