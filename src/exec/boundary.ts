@@ -10,7 +10,7 @@ import type { Libc } from './libc.js';
 export function checkArgs(args: readonly Arg[], code: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
   checkArgKinds(args);
   if (code.abi) checkContract(args, code.abi, libc);
-  if (code.needsAlignment) args.forEach((arg, i) => requireAligned(arg, i, libc));
+  if (code.needsAlignment) for (const [i, arg] of args.entries()) requireAligned(arg, i, libc);
   const word = (i: number): Arg => {
     const arg = args[i] ?? 0n;
     return typeof arg !== 'bigint' && arg.length === 0 ? 0n : arg;
