@@ -1,4 +1,15 @@
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeSync,
+} from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import koffi from 'koffi';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   assemble,
@@ -27,6 +38,21 @@ afterEach(() => {
 const anything: Contract = { args: [{ kind: 'scalar' }] };
 const returns = (value: number) => compileX64(verify(assemble(`r0 = ${value}\nexit`), { args: [] }));
 const identity = () => compileX64(verify(assemble('r0 = r1\nexit'), anything));
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const PROT_EXEC = 4;
+const PR_SET_MDWE = 65;
+const mprotect = koffi.load(null).func('int mprotect(void *address, size_t length, int protection)');
+
+/** Where a link leads; nowhere if it has gone meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
 
 /** Permissions of every mapping of our arenas, as the kernel tells them. */
 function permissions(name: string): string[] {
@@ -227,6 +253,37 @@ describe('memory is never writable where it is executable', () => {
     expect(samples).toBeGreaterThan(1000);
   });
 
+  it('and the kernel refuses to make it so', () => {
+    const { address } = arena('refused').place(returns(1));
+    const page = address - (address % 4096n);
+    for (const protection of [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC]) {
+      expect({ result: mprotect(page, 4096, protection), errno: koffi.errno() }).toEqual({
+        result: -1,
+        errno: koffi.os.errno.EACCES,
+      });
+    }
+    expect([...new Set(permissions('refused'))]).toEqual(['r-xs']);
+  });
+
+  it('so the whole path runs in a process that may never gain executable memory', () => {
+    const script = `
+      import koffi from 'koffi';
+      import { bkeyFormat, createUnpacker } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+      const prctl = koffi.load(null).func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)');
+      const format = bkeyFormat({ keyU64s: 1, bitsPerField: [8, 8, 0, 0, 0, 0], fieldOffset: [0n, 0n, 0n, 0n, 0n, 0n] });
+      console.log(prctl(${PR_SET_MDWE}, 1, 0, 0, 0), koffi.errno() === koffi.os.errno.EINVAL);
+      const unpackers = ['bpf', 'native', 'reference'].map((engine) => createUnpacker(format, { engine }));
+      console.log(new Set(unpackers.map((unpacker) => unpacker.unpack(Uint8Array.of(1, 0, 5, 0, 0, 0, 7, 9)).join())).size);`;
+    const root = fileURLToPath(new URL('..', import.meta.url));
+    const out = execFileSync(process.execPath, ['--jitless', '--input-type=module', '-e', script], {
+      cwd: root,
+    }).toString();
+    const [mdwe, agree] = out.trim().split('\n');
+    if (mdwe === '-1 true') console.warn('NOT TESTED: this kernel has no PR_SET_MDWE (Linux 6.3)');
+    else expect(mdwe).toBe('0 false');
+    expect(agree).toBe('1');
+  });
+
   it('and after seal() nothing is placed, and what is there still runs', () => {
     const code = arena('sealed');
     const routine = code.place(returns(5));
@@ -236,6 +293,13 @@ describe('memory is never writable where it is executable', () => {
     expect(() => code.seal()).toThrow(/sealed/);
     expect(routine.call([])).toBe(5n);
     expect([...new Set(permissions('sealed'))]).toEqual(['r-xs']);
+    const path = readdirSync('/proc/self/fd')
+      .map((fd) => `/proc/self/fd/${fd}`)
+      .find((link) => linkOf(link).startsWith('/memfd:sealed'))!;
+    const fd = openSync(path, 'r+');
+    expect(() => writeSync(fd, Buffer.of(0xc3), 0, 1, 0)).toThrow(/EPERM/);
+    expect(() => ftruncateSync(fd, 0)).toThrow(/EPERM/);
+    closeSync(fd);
     routine.free();
     expect(() => routine.call([])).toThrow(/freed/);
   });
