@@ -52,7 +52,7 @@ describe('verdicts on small programs', () => {
     .split(/^== /m)
     .slice(1);
   for (const text of cases) {
-    const [title, ...rest] = text.trim().split('\n');
+    const [title, ...rest] = text.split('\n').filter((line) => line && !line.startsWith('#'));
     const spec = /^(r\d=|leaks|writes:)/.test(rest[0]!) ? rest.shift()!.split(' ') : [];
     const [code, slot, ...message] = rest.pop()!.replace('-> ', '').split(' ');
     it(title!, () => {
