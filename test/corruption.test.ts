@@ -1,6 +1,6 @@
 // Damaged images give an ImageError that names a place, or what can be read; they never crash, hang or fill the memory.
 //
-// Each damage depends on its seed alone. FUZZ_SEED and FUZZ_SECONDS make this a longer run, see scripts/fuzz-images.mjs.
+// Each damage depends on its seed alone. FUZZ_SEED and FUZZ_SECONDS make this a longer run, see scripts/fuzz.mjs.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
 // The proof that a program does, whatever its input, only what its contract allows.
 
 import { type Contract, checkContract } from '../bpf/contract.js';
-import type { Program } from '../bpf/program.js';
+import { type Program, requireProgram } from '../bpf/program.js';
 import { explore, type Limits } from './explore.js';
 import { VerifiedProgram } from './verified.js';
 
@@ -14,6 +14,7 @@ const MAX_INSTRUCTIONS = 1_000_000;
  * @throws VerifierError with a code 'V-…', the slot, a sentence and a log; ArgumentError for a bad contract
  */
 export function verify(program: Program, contract: Contract, limits: Partial<Limits> = {}): VerifiedProgram {
+  requireProgram(program);
   const checked = checkContract(contract);
   const { maxInstructions = MAX_INSTRUCTIONS, prune = true } = limits;
   const { needsAlignment } = explore(program, checked, { maxInstructions, prune });

@@ -1,0 +1,36 @@
+// Random formats, lowered, verified, compiled and run by every engine. FUZZ_SEED and FUZZ_SECONDS make this a longer
+// run, see scripts/fuzz.mjs.
+
+import { expect, it } from 'vitest';
+import { createUnpacker, type Format, referenceUnpack } from '../src/index.js';
+import { randomBkeyFormat, randomBytes, randomFormat, seeded } from './random-formats.js';
+import { hex } from './vectors.js';
+
+const FORMATS = 10_000;
+const RECORDS = 3;
+const SEED = Number(process.env.FUZZ_SEED ?? 4);
+const SECONDS = Number(process.env.FUZZ_SECONDS ?? 0);
+
+function describeFormat(format: Format): string {
+  return JSON.stringify(format, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+}
+
+it('interpreter, BPF JIT and native code give what the reference gives', () => {
+  const random = seeded(SEED);
+  const end = Date.now() + SECONDS * 1000;
+  let formats = 0;
+  for (; formats < FORMATS || Date.now() < end; formats++) {
+    const format = formats % 2 === 0 ? randomBkeyFormat(random) : randomFormat(random);
+    const records = Array.from({ length: RECORDS }, () => randomBytes(random, format.packedBytes));
+    const want = records.map((record) => hex(referenceUnpack(format, record)));
+    for (const engine of ['interpreter', 'bpf', 'native'] as const) {
+      const unpacker = createUnpacker(format, { engine });
+      const got = records.map((record) => hex(unpacker.unpack(record)));
+      if (got.join() !== want.join())
+        expect.fail(`${engine} gives ${got} instead of ${want} for ${describeFormat(format)}`);
+      unpacker.dispose();
+    }
+  }
+  console.log(`${formats} formats, ${RECORDS} records each, by three engines and the reference`);
+  expect(formats).toBeGreaterThanOrEqual(FORMATS);
+});
