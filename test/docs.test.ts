@@ -1,0 +1,62 @@
+// What the documents say of the code, tried.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import * as library from '../src/index.js';
+import { assemble, type Contract, VerifierError, verify } from '../src/index.js';
+
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
+
+describe('docs/verifier.md', () => {
+  const document = read('docs/verifier.md');
+  const sections = [...document.matchAll(/### (V-[A-Z-]+)\n[\s\S]*?```bpf\n([\s\S]*?)```/g)].map(
+    ([, code, text]) => [code!, text!] as const,
+  );
+
+  it.each(sections)('%s is what its program is refused with', (code, text) => {
+    const args: Contract['args'] = [
+      { kind: 'memory', bytes: 8, access: 'read' },
+      { kind: 'memory', bytes: 8, access: 'write' },
+      { kind: 'scalar' },
+    ];
+    const contract = code === 'V-UNWRITTEN' ? { args, writesAll: [1] } : { args };
+    try {
+      verify(assemble(text), contract, { maxInstructions: 10_000 });
+      expect.fail('it was accepted');
+    } catch (error) {
+      expect(error).toBeInstanceOf(VerifierError);
+      expect(error).toMatchObject({ code });
+    }
+  });
+
+  it('has a section for every code there is', () => {
+    const folder = new URL('../src/verifier/', import.meta.url);
+    const source = readdirSync(folder).map((file) => readFileSync(new URL(file, folder), 'utf8'));
+    const codes = new Set(source.join().match(/(?<=')V-[A-Z0-9-]+(?=')/g));
+    expect(sections.map(([code]) => code).sort()).toEqual([...codes].sort());
+  });
+});
+
+describe('README.md', () => {
+  // Each example's lines run in order; a comment of hexadecimal bytes or a number behind an expression is its value.
+  const examples = [...read('README.md').matchAll(/```js\n([\s\S]*?)```/g)].map(([, text]) => text!);
+
+  it.each(examples)('its example runs and gives what it says: %#', (text) => {
+    const checks = text
+      .replace(/^import .*$/gm, '')
+      .replace(
+        /^(\S.*); \/\/ ((?:[0-9a-f]{2} )*[0-9a-f]{2})$/gm,
+        "expect(Buffer.from($1).toString('hex')).toBe('$2'.replaceAll(' ', ''));",
+      )
+      .replace(/^(\S.*); \/\/ (\d+n)(;.*)?$/gm, 'expect($1).toBe($2);');
+    const [names, values] = [Object.keys(library), Object.values(library)];
+    new Function('expect', ...names, checks)(expect, ...values);
+    expect(text).toContain("from 'bpf-unpack'");
+  });
+
+  it('names commands that there are', () => {
+    const { scripts } = JSON.parse(read('package.json'));
+    for (const [, name] of read('README.md').matchAll(/^npm (?:run )?([\w:]+)/gm))
+      expect(Object.keys(scripts)).toContain(name);
+  });
+});
