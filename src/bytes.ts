@@ -17,6 +17,14 @@ export function requireBytes(value: unknown, length: number, what: string): asse
   }
 }
 
+/**
+ * For constructors that only their own module may call: an object carries its class with it, the key stays at home.
+ * @throws ArgumentError unless `key` is `own`
+ */
+export function requireKey(key: unknown, own: symbol, what: string, maker: string): void {
+  if (key !== own) throw new ArgumentError('A-TYPE', `${what} is made by ${maker} only`);
+}
+
 /** @throws ArgumentError unless `value` is a whole number from `min` to `max` */
 export function requireInteger(
   value: unknown,

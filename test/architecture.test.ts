@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { bkeyFormat, compileX64, contractFor, lower, verify } from '../src/index.js';
 
 const root = fileURLToPath(new URL('../src/', import.meta.url));
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
@@ -64,7 +65,29 @@ it('only exec/libc.ts loads koffi, and only the listing loads iced-x86; both at 
 
 it('only the verifier and unsafeTrust make verified programs, and only back ends make machine code', () => {
   const uses = (text: string) =>
-    files.filter((file) => readFileSync(join(root, file), 'utf8').includes(text)).sort();
-  expect(uses('VerifiedProgram.mint(')).toEqual(['unsafe.ts', 'verifier/verify.ts']);
-  for (const file of uses('MachineCode.make(')) expect(file).toMatch(/^(jit\/x64|native)\//);
+    files.filter((file) => readFileSync(join(root, file), 'utf8').includes(`${text}(`)).sort();
+  expect(uses('mintVerified')).toEqual(['unsafe.ts', 'verifier/verified.ts', 'verifier/verify.ts']);
+  expect(uses('makeCode')).toEqual([
+    'jit/target.ts',
+    'jit/x64/abi.ts',
+    'jit/x64/loops.ts',
+    'jit/x64/lower.ts',
+    'native/emit.ts',
+  ]);
+});
+
+it('an object at hand makes no other of its kind: a proof, a routine, a program or a format cannot be forged', () => {
+  const format = bkeyFormat({
+    keyU64s: 1,
+    bitsPerField: [0, 0, 0, 0, 0, 0],
+    fieldOffset: [0n, 0n, 0n, 0n, 0n, 0n],
+  });
+  const program = lower(format);
+  const verified = verify(program, contractFor(format));
+  for (const real of [format, program, verified, compileX64(verified)]) {
+    const forge = real.constructor as unknown as new (...args: unknown[]) => unknown;
+    expect(Object.getOwnPropertyNames(forge).sort()).toEqual(['is', 'length', 'name', 'prototype']);
+    for (const args of [[], [{}], [Symbol('proven'), program], [real, real]])
+      expect(() => new forge(...args)).toThrow(/is made by/);
+  }
 });

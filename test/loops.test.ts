@@ -8,7 +8,7 @@ import { STREAM_END, walkKeys } from '../src/format/stream.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
 import { compileX64 } from '../src/jit/x64/lower.js';
 import { emitNative } from '../src/native/emit.js';
-import { VerifiedProgram } from '../src/verifier/verified.js';
+import { unsafeTrust } from '../src/unsafe.js';
 import { type Random, randomBkeyFormat, randomBytes, seeded } from './random-formats.js';
 
 const arena = new CodeArena();
@@ -19,7 +19,7 @@ afterAll(() => arena.dispose());
 /** A routine that changes every register that a callee may. */
 const rough = arena.place(
   compileX64(
-    VerifiedProgram.mint(
+    unsafeTrust(
       assemble(`
         r0 = *(u8 *)(r2 + 0)
         r0 += 1
@@ -36,7 +36,6 @@ const rough = arena.place(
         r9 = r0
         *(u64 *)(r10 - 8) = r9
         exit`),
-      undefined,
     ),
   ),
 );

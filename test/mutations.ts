@@ -2,7 +2,7 @@
 
 import type { ArgSpec, Contract } from '../src/bpf/contract.js';
 import { FRAME_POINTER, ROWS } from '../src/bpf/isa.js';
-import { type Instruction, instruction, Program } from '../src/bpf/program.js';
+import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
 import type { Random } from './random-formats.js';
 
 const RUNNABLE = ROWS.filter((row) => row.kind !== 'refused' && row.op !== 'helper');
@@ -39,7 +39,7 @@ export function mutate(program: Program, random: Random): Program | undefined {
   const instructions = [...program.instructions];
   for (let left = 1 + random(3); left > 0; left--) change(instructions, random);
   try {
-    return new Program(instructions);
+    return makeProgram(instructions);
   } catch {
     return undefined;
   }

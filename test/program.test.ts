@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ROWS, rowsOf } from '../src/bpf/isa.js';
-import { instruction, Program, slotsOf } from '../src/bpf/program.js';
+import { instruction, makeProgram, slotsOf } from '../src/bpf/program.js';
 import { assemble, decodeProgram, disassemble, encodeProgram, ProgramError } from '../src/index.js';
 import { hex, unhex, vectors } from './vectors.js';
 
@@ -106,7 +106,7 @@ describe('the table', () => {
         };
         const wide = slotsOf(row) === 2 ? { ...operands, value: 0x8123456789abcdefn } : operands;
         const one = instruction(row, wide);
-        const program = new Program([one, one]);
+        const program = makeProgram([one, one]);
         const bytes = encodeProgram(program);
         expect(decodeProgram(bytes).instructions).toEqual([one, one]);
         expect(hex(encodeProgram(assemble(disassemble(program))))).toBe(hex(bytes));

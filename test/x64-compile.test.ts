@@ -5,10 +5,10 @@ import { assemble } from '../src/bpf/assemble.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
-import { type Instruction, instruction, Program } from '../src/bpf/program.js';
+import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
 import { CodeArena } from '../src/exec/arena.js';
 import { assembleX64, compileX64 } from '../src/jit/x64/lower.js';
-import { VerifiedProgram } from '../src/verifier/verified.js';
+import { unsafeTrust } from '../src/unsafe.js';
 import { differences } from './x64-decoder.js';
 
 const arena = new CodeArena();
@@ -16,7 +16,7 @@ afterAll(() => arena.dispose());
 
 /** Runs a program as machine code: r1 = mem, r2 = its length; mem is changed in place. */
 function run(program: Program, mem: Uint8Array): bigint {
-  const routine = arena.place(compileX64(VerifiedProgram.mint(program, undefined)));
+  const routine = arena.place(compileX64(unsafeTrust(program)));
   const r0 = routine.call([mem.length === 0 ? 0n : mem, BigInt(mem.length)]);
   routine.free();
   return r0;
@@ -106,7 +106,7 @@ function probe(
     op('ldxdw', { dst: pointer.in, src: 10, off: SAVED_MEM }),
     op('add64.imm', { dst: pointer.in, imm: CELL - pointer.off }),
   ];
-  return new Program([
+  return makeProgram([
     op('stxdw', { dst: 10, src: 1, off: SAVED_MEM }),
     ...others,
     ...[...new Set([src, dst])].flatMap((r) => [
@@ -129,7 +129,7 @@ function probe(
 function probeDifferences(program: Program, pairs: readonly [bigint, bigint][]): string[] {
   const { bytes, emitted } = assembleX64(program).assembly;
   const found = differences(bytes, emitted);
-  const routine = arena.place(compileX64(VerifiedProgram.mint(program, undefined)));
+  const routine = arena.place(compileX64(unsafeTrust(program)));
   for (const [x, y] of pairs) {
     const memory = new BigUint64Array(MEMORY_BYTES / 8).map((_, i) => 0xf0e1d2c3b4a59687n * BigInt(i + 1));
     memory[0] = x;
@@ -231,7 +231,7 @@ describe('with every register and every pair of registers, and with boundary ope
 
 const text = (source: string, mem = new Uint8Array(0)): bigint => run(assemble(source), mem);
 const code = (source: string): string =>
-  Buffer.from(compileX64(VerifiedProgram.mint(assemble(source), undefined)).bytes).toString('hex');
+  Buffer.from(compileX64(unsafeTrust(assemble(source))).bytes).toString('hex');
 
 describe('functions of a program', () => {
   test('keep r6 to r9 and have stacks of their own', () => {
@@ -292,7 +292,7 @@ describe('jumps', () => {
 
   test.each([10, 30, 40, 45, 200, 30_000])('over %i instructions land', (count) => {
     const filler = Array.from({ length: count }, () => op('add64.imm', { dst: 0, imm: 1 }));
-    const program = new Program([
+    const program = makeProgram([
       op('mov64.imm', { dst: 0, imm: 7 }),
       op('jeq64.imm', { dst: 0, imm: 0, off: count + 1 }),
       op('ja', { off: count }),
@@ -308,7 +308,7 @@ describe('jumps', () => {
 
   test('of 32 bits reach further than 16 bits say', () => {
     const filler = Array.from({ length: 100_000 }, () => op('add64.imm', { dst: 0, imm: 1 }));
-    const program = new Program([
+    const program = makeProgram([
       op('mov64.imm', { dst: 0, imm: 3 }),
       op('gotol', { imm: filler.length }),
       ...filler,
@@ -332,7 +332,7 @@ test.each([
 
 test('the offset map has an entry for each slot, and both of a long immediate', () => {
   const program = assemble('r6 = 0x123456789abcdef0 ll\nr0 = r6\nexit');
-  const { offsets, bytes } = compileX64(VerifiedProgram.mint(program, undefined));
+  const { offsets, bytes } = compileX64(unsafeTrust(program));
   expect(offsets).toEqual([1, 11, 11, 14]);
   expect(bytes.length).toBe(16);
 });
@@ -348,7 +348,7 @@ describe('what cannot be compiled is refused:', () => {
 
   test('a helper call, by its slot', () => {
     const program = assemble('r0 = 1 ll\ncall 5\nexit');
-    expect(() => compileX64(VerifiedProgram.mint(program, undefined))).toThrow(
+    expect(() => compileX64(unsafeTrust(program))).toThrow(
       expect.objectContaining({ code: 'J-HELPER', name: 'EngineError', where: { insn: 2 } }),
     );
   });

@@ -8,7 +8,7 @@
 
 import { ProgramError } from '../errors.js';
 import { ROWS, type Row } from './isa.js';
-import { type Instruction, instruction, Program, slotsOf } from './program.js';
+import { type Instruction, instruction, makeProgram, type Program, slotsOf } from './program.js';
 
 interface Pattern {
   readonly row: Row;
@@ -45,7 +45,7 @@ export function assemble(text: string): Program {
     lines.push(parse(rest.trim(), slot, line, source.length - source.trimStart().length));
     slot += slotsOf(lines.at(-1)!.row);
   });
-  return new Program(lines.map((line) => place(line, labels)));
+  return makeProgram(lines.map((line) => place(line, labels)));
 }
 
 const LABEL = /^\s*([A-Za-z_.][\w.]*)\s*:/;

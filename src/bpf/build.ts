@@ -2,7 +2,7 @@
 // the table's.
 
 import { row } from './isa.js';
-import { type Instruction, instruction, Program } from './program.js';
+import { type Instruction, instruction, makeProgram, type Program } from './program.js';
 
 export class Builder {
   readonly #instructions: Instruction[] = [];
@@ -24,6 +24,6 @@ export class Builder {
 
   /** @throws ProgramError naming the slot of the first illegal instruction */
   build(): Program {
-    return new Program(this.#instructions);
+    return makeProgram(this.#instructions);
   }
 }

@@ -1,6 +1,14 @@
 import { ProgramError } from '../errors.js';
 import { type Row, rowsOf } from './isa.js';
-import { type Instruction, instruction, Program, refuse, requireProgram, slotsOf } from './program.js';
+import {
+  type Instruction,
+  instruction,
+  makeProgram,
+  type Program,
+  refuse,
+  requireProgram,
+  slotsOf,
+} from './program.js';
 
 const SLOT_BYTES = 8;
 
@@ -41,7 +49,7 @@ export function decodeProgram(bytes: Uint8Array): Program {
   for (let slot = 0; slot < bytes.length / SLOT_BYTES; slot += slotsOf(instructions.at(-1)!.row)) {
     instructions.push(decodeSlot(view, slot));
   }
-  return new Program(instructions);
+  return makeProgram(instructions);
 }
 
 interface Fields {

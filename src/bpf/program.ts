@@ -1,5 +1,6 @@
 // A program: decoded instructions whose every field is legal by itself and whose jumps land on instructions.
 
+import { requireKey } from '../bytes.js';
 import { ProgramError } from '../errors.js';
 import { FRAME_POINTER, REGISTERS, type RegisterUse, type Row, reads, writes } from './isa.js';
 
@@ -56,6 +57,9 @@ export function requireProgram(program: unknown): asserts program is Program {
   throw new ProgramError('P-TYPE', 'not a program: make it with decodeProgram, assemble or lower');
 }
 
+/** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
+const DECODED = Symbol('decoded');
+
 export class Program {
   readonly instructions: readonly Instruction[];
   /** Length in slots. */
@@ -63,8 +67,9 @@ export class Program {
   readonly #slotOf: Int32Array;
   readonly #indexAt: Int32Array;
 
-  /** @throws ProgramError naming the slot of the first illegal instruction */
-  constructor(instructions: readonly Instruction[]) {
+  /** @internal */
+  constructor(key: symbol, instructions: readonly Instruction[]) {
+    requireKey(key, DECODED, 'a program', 'decodeProgram, assemble and lower');
     this.instructions = Object.freeze([...instructions]);
     this.#slotOf = new Int32Array(instructions.length);
     let slots = 0;
@@ -132,4 +137,12 @@ export class Program {
       throw fail('P-JUMP-SPLIT', `${what} into the second half of the LD_IMM64 at ${slot - 1}`);
     throw fail('P-JUMP-RANGE', `${what} to ${slot}, outside the program of ${this.slots} slots`);
   }
+}
+
+/**
+ * @param instructions made by `instruction`
+ * @throws ProgramError naming the slot of the first illegal instruction
+ */
+export function makeProgram(instructions: readonly Instruction[]): Program {
+  return new Program(DECODED, instructions);
 }

@@ -6,7 +6,7 @@
 //                        16 size | 20 snapshot | 24 offset | 32 inode
 
 import { FormatError } from '../errors.js';
-import { type Constant, type Destination, type Field, Format } from './model.js';
+import { type Constant, type Destination, type Field, type Format, makeFormat } from './model.js';
 
 export interface BkeyFormatSpec {
   /** Length of a packed key in 8-byte words. */
@@ -147,5 +147,5 @@ function build(keyU64s: number, bitsPerField: readonly number[], fieldOffset: re
     { value: BigInt(FORMAT_CURRENT), to: member(1, 1, 0, 7) },
     { value: 0n, to: member(3, 1) },
   ];
-  return new Format('bkey', keyU64s * 8, BKEY_BYTES, fields, constants, keyU64s);
+  return makeFormat('bkey', keyU64s * 8, BKEY_BYTES, fields, constants, keyU64s);
 }

@@ -1,5 +1,5 @@
 import { FormatError } from '../errors.js';
-import { type BitOrder, type Constant, type Destination, type Field, Format } from './model.js';
+import { type BitOrder, type Constant, type Destination, type Field, Format, makeFormat } from './model.js';
 
 /** A destination as it is written: `bit` is 0 and `bits` the rest of the member unless they are given. */
 export interface DestinationSpec {
@@ -59,7 +59,7 @@ export function defineFormat(spec: FormatSpec): Format {
     checkConstant(constant, i, unpackedBytes),
   );
   checkCoverage(fields, constants, unpackedBytes);
-  return new Format(name, packedBytes, unpackedBytes, fields, constants);
+  return makeFormat(name, packedBytes, unpackedBytes, fields, constants);
 }
 
 /** Throws unless `format` is one that `defineFormat` or `bkeyFormat` returned. */

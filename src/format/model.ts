@@ -10,6 +10,8 @@
 // Because members are little-endian, a destination is nothing but a run of bits of the unpacked record in
 // lsb0 numbering, starting at 8*byte+bit; the member's size says how far the run may reach.
 
+import { requireKey } from '../bytes.js';
+
 /** 'lsb0': bkeys, Intel CAN signals. 'msb0': network headers, Motorola CAN signals. */
 export type BitOrder = 'lsb0' | 'msb0';
 
@@ -40,12 +42,16 @@ export interface Constant {
   readonly to: Destination;
 }
 
+/** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
+const CHECKED = Symbol('checked');
+
 /** A legal format: immutable, and every byte of the unpacked record is produced by some field or constant. */
 export class Format {
   readonly #legal = true;
 
-  /** Not for use outside of this folder: `defineFormat` and `bkeyFormat` check what they pass here. */
+  /** @internal */
   constructor(
+    key: symbol,
     readonly name: string,
     readonly packedBytes: number,
     readonly unpackedBytes: number,
@@ -54,6 +60,7 @@ export class Format {
     /** Set for a bcachefs key format: the number of 8-byte words of its packed keys. */
     readonly keyU64s?: number,
   ) {
+    requireKey(key, CHECKED, 'a format', 'defineFormat and bkeyFormat');
     for (const part of [...fields, ...constants]) {
       Object.freeze(part.to);
       Object.freeze(part);
@@ -67,4 +74,16 @@ export class Format {
   static is(value: unknown): value is Format {
     return typeof value === 'object' && value !== null && #legal in value && value.#legal;
   }
+}
+
+/** For `defineFormat` and `bkeyFormat`, which check what they pass here. */
+export function makeFormat(
+  name: string,
+  packedBytes: number,
+  unpackedBytes: number,
+  fields: readonly Field[],
+  constants: readonly Constant[],
+  keyU64s?: number,
+): Format {
+  return new Format(CHECKED, name, packedBytes, unpackedBytes, fields, constants, keyU64s);
 }

@@ -2,6 +2,7 @@
 // call has to bring. Making code has no side effects.
 
 import type { Contract } from '../bpf/contract.js';
+import { requireKey } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 
 /** The machines that a back end makes code for. */
@@ -20,6 +21,9 @@ export interface CodeSpec {
   readonly name: string;
 }
 
+/** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
+const COMPILED = Symbol('compiled');
+
 export class MachineCode {
   readonly #made = true;
   readonly #bytes: Uint8Array;
@@ -29,7 +33,9 @@ export class MachineCode {
   readonly needsAlignment: boolean;
   readonly name: string;
 
-  private constructor(spec: CodeSpec) {
+  /** @internal */
+  constructor(key: symbol, spec: CodeSpec) {
+    requireKey(key, COMPILED, 'machine code', 'compileX64 and emitNative');
     this.#bytes = Uint8Array.from(spec.bytes);
     this.isa = spec.isa;
     this.offsets = Object.freeze([...spec.offsets]);
@@ -52,9 +58,11 @@ export class MachineCode {
   static is(value: unknown): value is MachineCode {
     return typeof value === 'object' && value !== null && #made in value && value.#made;
   }
+}
 
-  /** @internal For back ends only. */
-  static readonly make = (spec: CodeSpec): MachineCode => new MachineCode(spec);
+/** For back ends only. */
+export function makeCode(spec: CodeSpec): MachineCode {
+  return new MachineCode(COMPILED, spec);
 }
 
 /** @throws ArgumentError unless `code` was made by a back end */

@@ -6,7 +6,7 @@
 import { contractFor } from '../bpf/contract.js';
 import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
-import { MachineCode } from '../jit/target.js';
+import { type MachineCode, makeCode } from '../jit/target.js';
 import { Assembler, type Assembly } from '../jit/x64/assemble.js';
 import { type Bits, memory, RAX, RDI, register } from '../jit/x64/operands.js';
 import { extract, keepLow, loadWindow, WORK } from './extract.js';
@@ -25,7 +25,7 @@ export interface EmitOptions {
  */
 export function emitNative(format: Format, options: EmitOptions = {}): MachineCode {
   requireFormat(format);
-  return MachineCode.make({
+  return makeCode({
     isa: 'x64',
     bytes: assembleNative(format).bytes,
     offsets: [],

@@ -1,8 +1,12 @@
-// The brand between the proof and the compilers. Only `verify` and `unsafeTrust` call `mint`; the package's
+// The brand between the proof and the compilers. Only `verify` and `unsafeTrust` call `mintVerified`; the package's
 // exports keep everybody else away from this file.
 
 import type { Contract } from '../bpf/contract.js';
 import type { Program } from '../bpf/program.js';
+import { requireKey } from '../bytes.js';
+
+/** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
+const PROVEN = Symbol('proven');
 
 export class VerifiedProgram {
   readonly #verified = true;
@@ -12,7 +16,9 @@ export class VerifiedProgram {
   /** Whether memory arguments have to be aligned to 8 bytes, because atomic operations rest on it. */
   readonly needsAlignment: boolean;
 
-  private constructor(program: Program, contract: Contract | undefined, needsAlignment: boolean) {
+  /** @internal */
+  constructor(key: symbol, program: Program, contract: Contract | undefined, needsAlignment: boolean) {
+    requireKey(key, PROVEN, 'a verified program', 'verify');
     this.program = program;
     this.contract = contract;
     this.needsAlignment = needsAlignment;
@@ -23,11 +29,12 @@ export class VerifiedProgram {
   static is(value: unknown): value is VerifiedProgram {
     return typeof value === 'object' && value !== null && #verified in value && value.#verified;
   }
+}
 
-  /** @internal */
-  static readonly mint = (
-    program: Program,
-    contract: Contract | undefined,
-    needsAlignment = false,
-  ): VerifiedProgram => new VerifiedProgram(program, contract, needsAlignment);
+export function mintVerified(
+  program: Program,
+  contract: Contract | undefined,
+  needsAlignment = false,
+): VerifiedProgram {
+  return new VerifiedProgram(PROVEN, program, contract, needsAlignment);
 }

@@ -3,7 +3,7 @@
 import { type Contract, checkContract } from '../bpf/contract.js';
 import { type Program, requireProgram } from '../bpf/program.js';
 import { explore, type Limits } from './explore.js';
-import { VerifiedProgram } from './verified.js';
+import { mintVerified, type VerifiedProgram } from './verified.js';
 
 /** As in Linux. */
 const MAX_INSTRUCTIONS = 1_000_000;
@@ -18,5 +18,5 @@ export function verify(program: Program, contract: Contract, limits: Partial<Lim
   const checked = checkContract(contract);
   const { maxInstructions = MAX_INSTRUCTIONS, prune = true } = limits;
   const { needsAlignment } = explore(program, checked, { maxInstructions, prune });
-  return VerifiedProgram.mint(program, checked, needsAlignment);
+  return mintVerified(program, checked, needsAlignment);
 }

@@ -3,7 +3,7 @@
 
 import { FRAME_POINTER, STACK_BYTES } from '../../bpf/isa.js';
 import type { Program } from '../../bpf/program.js';
-import { MachineCode } from '../target.js';
+import { type MachineCode, makeCode } from '../target.js';
 import { Assembler } from './assemble.js';
 import {
   type Bits,
@@ -77,7 +77,7 @@ export function callTrampoline(): MachineCode {
   const path = [RAX, RDI, RSI, RDX, RCX, R8, R9];
   for (let i = 0; i + 1 < path.length; i++) asm.emit('mov', register(path[i]!), register(path[i + 1]!));
   asm.emit('jmp', register(RAX));
-  return MachineCode.make({
+  return makeCode({
     isa: 'x64',
     bytes: asm.finish().bytes,
     offsets: [],

@@ -3,7 +3,7 @@
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
-import { MachineCode } from '../target.js';
+import { type MachineCode, makeCode } from '../target.js';
 import { Assembler } from './assemble.js';
 import type { Condition } from './forms.js';
 import {
@@ -43,7 +43,7 @@ function leaveLoop(asm: Assembler): void {
 }
 
 function finish(asm: Assembler, name: string): MachineCode {
-  return MachineCode.make({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name });
+  return makeCode({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name });
 }
 
 /**

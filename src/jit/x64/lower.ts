@@ -4,7 +4,7 @@
 import type { Instruction, Program } from '../../bpf/program.js';
 import { ArgumentError, EngineError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
-import { MachineCode } from '../target.js';
+import { type MachineCode, makeCode } from '../target.js';
 import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
 import { load, store } from './access.js';
 import { alu, endian } from './alu.js';
@@ -28,7 +28,7 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
   }
   const { assembly, offsets } = assembleX64(verified.program);
-  return MachineCode.make({
+  return makeCode({
     isa: 'x64',
     bytes: assembly.bytes,
     offsets,
