@@ -16,7 +16,7 @@ import type { MachineCode } from './jit/target.js';
 import { fixedStrideLoop, keyStreamLoop } from './jit/x64/loops.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { emitNative } from './native/emit.js';
-import { type Engine, type EngineName, Unpacker } from './unpacker.js';
+import { ENGINES, type Engine, type EngineName, Unpacker } from './unpacker.js';
 import { verify } from './verifier/verify.js';
 
 export interface UnpackerOptions {
@@ -67,7 +67,7 @@ function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undef
     default:
       throw new ArgumentError(
         'A-ENGINE',
-        `engine must be auto, bpf, native, interpreter or reference, got ${String(engine)}`,
+        `engine must be auto, ${ENGINES.join(', ')}; got ${String(engine)}`,
       );
   }
 }

@@ -27,23 +27,24 @@ export class BpfUnpackError extends Error {
     super(message, options);
     this.name = new.target.name;
   }
+
+  /** Slot number of the instruction it is about, if it is about one. */
+  get insn(): number | undefined {
+    return this.where.insn;
+  }
 }
 
 /** A record format that is not legal, or a record that its format cannot express. */
 export class FormatError extends BpfUnpackError {}
 
 /** BPF bytes or text that are no program, whatever they are called with. */
-export class ProgramError extends BpfUnpackError {
-  get insn(): number | undefined {
-    return this.where.insn;
-  }
-}
+export class ProgramError extends BpfUnpackError {}
 
 /** A program that was not proven to meet its contract. */
 export class VerifierError extends BpfUnpackError {
   constructor(
     code: string,
-    readonly insn: number,
+    insn: number,
     message: string,
     /** The instructions up to the failing one, with the state that each was checked in. */
     readonly log: string,
@@ -53,11 +54,7 @@ export class VerifierError extends BpfUnpackError {
 }
 
 /** A fault of a program in the interpreter: what the machine would not do. */
-export class ExecutionError extends BpfUnpackError {
-  get insn(): number | undefined {
-    return this.where.insn;
-  }
-}
+export class ExecutionError extends BpfUnpackError {}
 
 /** An argument of ours that the caller got wrong: a short buffer, a bad count, a disposed object. */
 export class ArgumentError extends BpfUnpackError {}

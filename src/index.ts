@@ -20,7 +20,15 @@ export {
   type Where,
 } from './errors.js';
 export { type ArenaStats, CodeArena, type Routine } from './exec/arena.js';
-export { type BkeyFormatSpec, bkeyFormat, bkeyFormatFromBytes } from './format/bkey.js';
+export {
+  BKEY_BYTES,
+  BKEY_FORMAT_BYTES,
+  type BkeyFormatSpec,
+  bkeyFormat,
+  bkeyFormatFromBytes,
+  bkeyU64s,
+  FORMAT_CURRENT,
+} from './format/bkey.js';
 export { type DestinationSpec, defineFormat, type FieldSpec, type FormatSpec } from './format/define.js';
 export type { BitOrder, Constant, Destination, Field, Format } from './format/model.js';
 export { referencePack, referenceUnpack } from './format/reference.js';
@@ -28,6 +36,6 @@ export type { MachineCode } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
 export { compileX64 } from './jit/x64/lower.js';
 export { emitNative } from './native/emit.js';
-export type { EngineName, StreamResult, Unpacker } from './unpacker.js';
+export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
 export type { VerifiedProgram } from './verifier/verified.js';
 export { verify } from './verifier/verify.js';

@@ -1,13 +1,12 @@
 // Bits of the packed record into a register, touching no byte outside the record.
 
+import { SIZES, type Size } from '../format/model.js';
 import type { Builder } from './build.js';
+import { SIZE_LETTER } from './isa.js';
 
 const SRC = 2;
-const LETTER = { 1: 'b', 2: 'h', 4: 'w', 8: 'dw' } as const;
-type Size = keyof typeof LETTER;
-const SIZES: readonly Size[] = [1, 2, 4, 8];
 
-export interface Bits {
+export interface Fetch {
   /** First bit: the lowest, in lsb0 numbering; or with `bigEndian` the highest, in msb0 numbering. */
   readonly at: number;
   readonly bits: number;
@@ -26,11 +25,11 @@ export function fetchWord(
   asm: Builder,
   { size, byte, into }: { size: Size; byte: number; into: number },
 ): void {
-  asm.emit(`ldx${LETTER[size]}`, { dst: into, src: SRC, off: byte });
+  asm.emit(`ldx${SIZE_LETTER[size]}`, { dst: into, src: SRC, off: byte });
 }
 
 /** The bits, right-aligned. */
-export function fetchBits(asm: Builder, bits: Bits): void {
+export function fetchBits(asm: Builder, bits: Fetch): void {
   const window = chooseWindow(bits);
   if (window) fetchFromWindow(asm, bits, window);
   else fetchInParts(asm, bits);
@@ -46,7 +45,7 @@ interface Window {
 }
 
 /** The load that holds all the bits and leaves the fewest operations to do; the narrowest of these. */
-function chooseWindow({ at, bits, bigEndian, packedBytes }: Bits): Window | undefined {
+function chooseWindow({ at, bits, bigEndian, packedBytes }: Fetch): Window | undefined {
   let best: Window | undefined;
   for (const size of SIZES) {
     const first = Math.max(0, ((at + bits + 7) >> 3) - size);
@@ -63,11 +62,15 @@ function chooseWindow({ at, bits, bigEndian, packedBytes }: Bits): Window | unde
 
 const operations = ({ below, above }: Window): number => (below > 0 ? 1 : 0) + (above > 0 ? 1 : 0);
 
-function fetchFromWindow(asm: Builder, { bits, bigEndian, signed, exact, into }: Bits, window: Window): void {
+function fetchFromWindow(
+  asm: Builder,
+  { bits, bigEndian, signed, exact, into }: Fetch,
+  window: Window,
+): void {
   const { byte, size, below, above } = window;
   const whole = below === 0 && above === 0;
   if (signed && whole && !bigEndian && size < 8) {
-    asm.emit(`ldxs${LETTER[size]}`, { dst: into, src: SRC, off: byte });
+    asm.emit(`ldxs${SIZE_LETTER[size]}`, { dst: into, src: SRC, off: byte });
     return;
   }
   fetchWord(asm, { size, byte, into });
@@ -94,7 +97,7 @@ function extractSigned(asm: Builder, register: number, bits: number, end: number
 }
 
 /** For bits that no one load holds: nine bytes, or the end of a short record. Loads that meet, shifted together. */
-function fetchInParts(asm: Builder, { at, bits, bigEndian, signed, exact, into, spare }: Bits): void {
+function fetchInParts(asm: Builder, { at, bits, bigEndian, signed, exact, into, spare }: Fetch): void {
   const first = at >> 3;
   const end = (at + bits + 7) >> 3;
   // The lowest part comes first: for big-endian bits it is the last in memory.

@@ -4,7 +4,7 @@ import { checkArgKinds } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
 import { type Contract, checkContract } from './contract.js';
-import { FRAME_POINTER, REGISTERS } from './isa.js';
+import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';
 
@@ -28,8 +28,6 @@ export interface InterpretResult {
 }
 
 const MAX_INSTRUCTIONS = 10_000_000;
-/** Frames of local calls, as in Linux. */
-export const MAX_FRAMES = 8;
 const ZERO: Word = { value: 0n, region: 0 };
 
 /**
@@ -245,7 +243,6 @@ class Machine {
 }
 
 const EXIT = -1;
-const FIRST_SAVED = 6;
 
 const scalar = (value: bigint): Word => ({ value, region: 0 });
 

@@ -12,6 +12,8 @@
 // imm, calls and 64-bit immediates by src. Each such meaning is a row of its own, with that field fixed; a
 // decoded instruction has only operands left.
 
+import { SIZES, type Size } from '../format/model.js';
+
 /** What an instruction's field means: an operand, or a fixed value (0 where the RFC reserves it). */
 export type RegisterUse = 'read' | 'write' | 'readwrite' | number;
 export type OffUse = 'displacement' | 'jump' | number;
@@ -40,7 +42,7 @@ export interface Row {
   /** Width of arithmetic or comparison in bits; of the swapped value for byte swaps. */
   readonly bits: number;
   /** Bytes moved by loads, stores and atomics. */
-  readonly size: 0 | 1 | 2 | 4 | 8;
+  readonly size: 0 | Size;
   /** Where the second operand comes from. */
   readonly source: 'imm' | 'reg' | 'none';
   /** Bits that are sign-extended: by mov (8, 16, 32), or by a load (8 * size); otherwise 0. */
@@ -68,9 +70,9 @@ const CLASS = {
 };
 const SOURCE = { imm: 0x00, reg: 0x08 };
 const MODE = { imm: 0x00, abs: 0x20, ind: 0x40, mem: 0x60, memsx: 0x80, atomic: 0xc0 };
-const SIZE: Readonly<Record<1 | 2 | 4 | 8, number>> = { 4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18 };
-const SIZES = [1, 2, 4, 8] as const;
-const SIZE_LETTER = { 1: 'b', 2: 'h', 4: 'w', 8: 'dw' };
+const SIZE: Readonly<Record<Size, number>> = { 4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18 };
+/** The letter of each size in names, as in `stxdw`. */
+export const SIZE_LETTER = { 1: 'b', 2: 'h', 4: 'w', 8: 'dw' };
 
 // op, code, off, symbol
 const ALU: readonly (readonly [string, number, number, string])[] = [
@@ -485,6 +487,10 @@ export const REGISTERS = 11;
 export const FRAME_POINTER = 10;
 /** Bytes of stack below r10 in each frame, as in Linux. */
 export const STACK_BYTES = 512;
+/** Frames of local calls, as in Linux. */
+export const MAX_FRAMES = 8;
+/** r6 to r9 belong to the caller of a function, r1 to r5 to nobody. */
+export const FIRST_SAVED = 6;
 
 /** Whether a row writes the register named by its dst (or src) field. */
 export const writes = (use: RegisterUse): boolean => use === 'write' || use === 'readwrite';

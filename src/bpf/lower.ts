@@ -6,9 +6,10 @@
 // as wide as there is room for, whatever the fields' borders. Any other piece is computed field by field.
 
 import { requireFormat } from '../format/define.js';
-import type { Field, Format } from '../format/model.js';
+import { type Field, type Format, firstBit, SIZES, type Size } from '../format/model.js';
 import { Builder } from './build.js';
 import { fetchBits, fetchWord } from './fetch.js';
+import { SIZE_LETTER } from './isa.js';
 import type { Program } from './program.js';
 
 const DST = 1;
@@ -58,10 +59,7 @@ export function lower(format: Format, options: LowerOptions = {}): Program {
 }
 
 function writersOf(format: Format): Writer[] {
-  const span = ({ to }: Pick<Field, 'to'>) => ({
-    start: to.byte * 8 + to.bit,
-    end: to.byte * 8 + to.bit + to.bits,
-  });
+  const span = ({ to }: Pick<Field, 'to'>) => ({ start: firstBit(to), end: firstBit(to) + to.bits });
   const fields = format.fields.map((field): Writer => {
     const { start, end } = span(field);
     if (field.bits === 0) return { start, end, constant: BigInt.asUintN(end - start, field.offset) };
@@ -126,27 +124,20 @@ function joinPlain(pieces: readonly Piece[]): Piece[] {
 }
 
 /** Cuts bytes [start, end) into words of 8, 4, 2 and 1 bytes, widest first. */
-function* words(start: number, end: number): Generator<[byte: number, size: 1 | 2 | 4 | 8]> {
+function* words(start: number, end: number): Generator<[byte: number, size: Size]> {
   for (let byte = start; byte < end; ) {
-    const size = ([8, 4, 2, 1] as const).find((candidate) => byte + candidate <= end)!;
+    const size = SIZES.findLast((candidate) => byte + candidate <= end)!;
     yield [byte, size];
     byte += size;
   }
 }
 
-const LETTER = { 1: 'b', 2: 'h', 4: 'w', 8: 'dw' } as const;
 const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
 const shift = (value: bigint, left: number): bigint =>
   left >= 0 ? value << BigInt(left) : value >> BigInt(-left);
 
 /** One word of copied bits and constants. */
-function storePlain(
-  asm: Builder,
-  piece: Piece,
-  byte: number,
-  size: 1 | 2 | 4 | 8,
-  packedBytes: number,
-): void {
+function storePlain(asm: Builder, piece: Piece, byte: number, size: Size, packedBytes: number): void {
   const first = byte * 8;
   const bits = size * 8;
   let mask = 0n;
@@ -162,7 +153,7 @@ function storePlain(
     return;
   }
   const source = first - piece.distance!;
-  const load = ([1, 2, 4, 8] as const).find((candidate) => mask <= ones(candidate * 8))!;
+  const load = SIZES.find((candidate) => mask <= ones(candidate * 8))!;
   if (source >= 0 && source % 8 === 0 && source / 8 + load <= packedBytes) {
     fetchWord(asm, { size: load, byte: source / 8, into: VALUE });
     if (mask !== ones(load * 8)) andMask(asm, VALUE, mask, bits);
@@ -176,7 +167,7 @@ function storePlain(
     if (holes) andMask(asm, VALUE, mask, bits);
   }
   if (constant !== 0n) orConstant(asm, VALUE, constant, bits);
-  asm.emit(`stx${LETTER[size]}`, { dst: DST, off: byte, src: VALUE });
+  asm.emit(`stx${SIZE_LETTER[size]}`, { dst: DST, off: byte, src: VALUE });
 }
 
 function trailingZeros(value: bigint): number {
@@ -185,10 +176,10 @@ function trailingZeros(value: bigint): number {
   return count;
 }
 
-function storeConstant(asm: Builder, byte: number, size: 1 | 2 | 4 | 8, value: bigint): void {
+function storeConstant(asm: Builder, byte: number, size: Size, value: bigint): void {
   const imm = BigInt.asIntN(32, value);
   if (size < 8 || BigInt.asUintN(64, imm) === value) {
-    asm.emit(`st${LETTER[size]}`, {
+    asm.emit(`st${SIZE_LETTER[size]}`, {
       dst: DST,
       off: byte,
       imm: Number(BigInt.asIntN(Math.min(size * 8, 32), value)),
@@ -214,7 +205,7 @@ function orConstant(asm: Builder, register: number, value: bigint, bits: number)
 }
 
 /** One word into which fields are computed: each its value, moved to its place; the word is their sum. */
-function storeComputed(asm: Builder, piece: Piece, byte: number, size: 1 | 2 | 4 | 8, format: Format): void {
+function storeComputed(asm: Builder, piece: Piece, byte: number, size: Size, format: Format): void {
   const first = byte * 8;
   const bits = size * 8;
   let constant = 0n;
@@ -232,7 +223,7 @@ function storeComputed(asm: Builder, piece: Piece, byte: number, size: 1 | 2 | 4
     return;
   }
   if (constant !== 0n) orConstant(asm, ACC, constant, bits);
-  asm.emit(`stx${LETTER[size]}`, { dst: DST, off: byte, src: ACC });
+  asm.emit(`stx${SIZE_LETTER[size]}`, { dst: DST, off: byte, src: ACC });
 }
 
 /** into = the field's bits of a word of `wordBits` in which the field begins at bit `left` (before it, if negative). */

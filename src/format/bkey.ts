@@ -26,6 +26,11 @@ export const BKEY_U64S = 5;
 export const FORMAT_CURRENT = 1;
 
 const HEADER_BITS = 24;
+
+/** Words of a packed key whose fields have these bits. */
+export const bkeyU64s = (bitsPerField: readonly number[]): number =>
+  Math.ceil((HEADER_BITS + bitsPerField.reduce((sum, bits) => sum + bits, 0)) / 64);
+
 const FIELDS: readonly { name: string; byte: number; size: 4 | 8 }[] = [
   { name: 'inode', byte: 32, size: 8 },
   { name: 'offset', byte: 24, size: 8 },
@@ -48,8 +53,7 @@ export function bkeyFormat(spec: BkeyFormatSpec): Format {
   FIELDS.forEach((field, i) => {
     checkFits(i, field.size * 8, bitsPerField[i]!, fieldOffset[i]!);
   });
-  const totalBits = bitsPerField.reduce((sum, bits) => sum + bits, HEADER_BITS);
-  const words = Math.ceil(totalBits / 64);
+  const words = bkeyU64s(bitsPerField);
   if (keyU64s !== words) {
     throw new FormatError('key_u64s', `incorrect key_u64s: got ${keyU64s}, should be ${words}`, {
       field: 'key_u64s',

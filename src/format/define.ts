@@ -1,10 +1,20 @@
 import { FormatError } from '../errors.js';
-import { type BitOrder, type Constant, type Destination, type Field, Format, makeFormat } from './model.js';
+import {
+  type BitOrder,
+  type Constant,
+  type Destination,
+  type Field,
+  Format,
+  firstBit,
+  makeFormat,
+  SIZES,
+  type Size,
+} from './model.js';
 
 /** A destination as it is written: `bit` is 0 and `bits` the rest of the member unless they are given. */
 export interface DestinationSpec {
   readonly byte: number;
-  readonly size: 1 | 2 | 4 | 8;
+  readonly size: Size;
   readonly bit?: number;
   readonly bits?: number;
 }
@@ -156,8 +166,7 @@ function checkDestination(
   if (typeof spec !== 'object' || spec === null)
     throw fail('bad_argument', 'needs a destination, { byte, size }');
   const { byte, size } = spec;
-  if (![1, 2, 4, 8].includes(size))
-    throw fail('bad_argument', `to.size must be 1, 2, 4 or 8 bytes, got ${size}`);
+  if (!SIZES.includes(size)) throw fail('bad_argument', `to.size must be 1, 2, 4 or 8 bytes, got ${size}`);
   if (!Number.isInteger(byte) || byte < 0)
     throw fail('bad_argument', `to.byte must be a byte number from 0, got ${byte}`);
   if (byte + size > unpackedBytes) {
@@ -192,7 +201,7 @@ function checkCoverage(
   ];
   const owner = new Int32Array(unpackedBytes * 8).fill(-1);
   writers.forEach(({ name, to }, index) => {
-    const start = to.byte * 8 + to.bit;
+    const start = firstBit(to);
     for (let bit = start; bit < start + to.bits; bit++) {
       if (owner[bit] !== -1) {
         const other = writers[owner[bit]!]!.name;

@@ -15,13 +15,20 @@ import { requireKey } from '../bytes.js';
 /** 'lsb0': bkeys, Intel CAN signals. 'msb0': network headers, Motorola CAN signals. */
 export type BitOrder = 'lsb0' | 'msb0';
 
+/** Bytes of a member, and of a load or store. */
+export type Size = 1 | 2 | 4 | 8;
+export const SIZES: readonly Size[] = [1, 2, 4, 8];
+
 /** Bits `bit` … `bit + bits - 1` of the little-endian member of `size` bytes at byte `byte`. */
 export interface Destination {
   readonly byte: number;
-  readonly size: 1 | 2 | 4 | 8;
+  readonly size: Size;
   readonly bit: number;
   readonly bits: number;
 }
+
+/** Number of a destination's lowest bit in the unpacked record, lsb0. */
+export const firstBit = ({ byte, bit }: Destination): number => byte * 8 + bit;
 
 export interface Field {
   readonly name: string;

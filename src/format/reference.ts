@@ -3,7 +3,7 @@
 import { requireBytes } from '../bytes.js';
 import { FormatError } from '../errors.js';
 import { requireFormat } from './define.js';
-import type { Field, Format } from './model.js';
+import { type Field, type Format, firstBit } from './model.js';
 
 /**
  * Unpacks one record.
@@ -60,7 +60,7 @@ function requireUnpacksTo(format: Format, packed: Uint8Array, unpacked: Uint8Arr
   const record = littleEndian(unpacked, format.unpackedBytes);
   const backRecord = littleEndian(back, format.unpackedBytes);
   const differs = ({ to }: Pick<Field, 'to'>) =>
-    (((record ^ backRecord) >> BigInt(to.byte * 8 + to.bit)) & mask(to.bits)) !== 0n;
+    (((record ^ backRecord) >> BigInt(firstBit(to))) & mask(to.bits)) !== 0n;
   const field = format.fields.find(differs);
   const what = field ? `field ${field.name}` : `byte ${byte}`;
   throw new FormatError(
@@ -71,7 +71,7 @@ function requireUnpacksTo(format: Format, packed: Uint8Array, unpacked: Uint8Arr
 }
 
 const mask = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
-const destinationShift = ({ to }: Pick<Field, 'to'>): bigint => BigInt(to.byte * 8 + to.bit);
+const destinationShift = ({ to }: Pick<Field, 'to'>): bigint => BigInt(firstBit(to));
 
 /** How far right a field's lowest bit is in the record read as one number, in the field's own byte order. */
 function sourceShift(field: Field, format: Format): bigint {
