@@ -71,22 +71,4 @@ function rangesMeet(a: number, aLength: number, b: number, bLength: number): boo
   return a < b + bLength && b < a + aLength;
 }
 
-/** An argument of a BPF program: a buffer, passed as its address, or a number. */
-export type Arg = Uint8Array | bigint;
-
-/** Arguments go in r1 to r5. */
-export const MAX_ARGS = 5;
 export const MAX_U64 = (1n << 64n) - 1n;
-
-export const argName = (index: number): string => `args[${index}] (r${index + 1})`;
-
-/** @throws ArgumentError unless these are at most five buffers and numbers from 0 to 2^64 - 1 */
-export function checkArgKinds(args: readonly unknown[]): asserts args is readonly Arg[] {
-  if (!Array.isArray(args) || args.length > MAX_ARGS) {
-    throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
-  }
-  args.forEach((arg: unknown, index) => {
-    if (typeof arg === 'bigint') requireBigint(arg, 0n, MAX_U64, argName(index));
-    else requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
-  });
-}

@@ -13,7 +13,6 @@ import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
 import { type StreamEnd, walkKeys } from './format/stream.js';
 import type { MachineCode } from './jit/target.js';
-import { fixedStrideLoop, keyStreamLoop } from './jit/x64/loops.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { emitNative } from './native/emit.js';
 import { ENGINES, type Engine, type EngineName, Unpacker } from './unpacker.js';
@@ -27,16 +26,18 @@ export interface UnpackerOptions {
 }
 
 /**
- * Makes a format ready to use.
- * @throws EngineError if the engine that was asked for is not available here, with the reason
+ * Makes a format ready to use. The unpacker holds machine code until it is disposed of.
+ * @throws FormatError for what is no format; EngineError if the engine that was asked for is not available here, with the reason
  */
 export function createUnpacker(format: Format, options: UnpackerOptions = {}): Unpacker {
   requireFormat(format);
-  const engine = options.engine ?? 'auto';
-  if (engine !== 'auto')
-    return new Unpacker(format, makeEngine(format, engine, options.arena), 'it was asked for');
+  const { engine = 'auto', arena } = options ?? {};
+  if (arena !== undefined && !(arena instanceof CodeArena)) {
+    throw new ArgumentError('A-TYPE', 'arena must be a CodeArena');
+  }
+  if (engine !== 'auto') return new Unpacker(format, makeEngine(format, engine, arena), 'it was asked for');
   try {
-    return new Unpacker(format, makeEngine(format, 'bpf', options.arena), 'machine code runs here');
+    return new Unpacker(format, makeEngine(format, 'bpf', arena), 'machine code runs here');
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     return new Unpacker(
@@ -57,9 +58,9 @@ export function compileFormat(format: Format): MachineCode {
 function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undefined): Engine {
   switch (engine) {
     case 'bpf':
-      return placed('bpf', format, compileFormat(format), arena);
+      return machineEngine('bpf', format, compileFormat(format), arena);
     case 'native':
-      return placed('native', format, emitNative(format), arena);
+      return machineEngine('native', format, emitNative(format), arena);
     case 'interpreter':
       return interpreterEngine(format);
     case 'reference':
@@ -74,10 +75,15 @@ function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undef
 
 let sharedArena: CodeArena | undefined;
 
-function placed(name: EngineName, format: Format, code: MachineCode, arena: CodeArena | undefined): Engine {
+function machineEngine(
+  name: EngineName,
+  format: Format,
+  code: MachineCode,
+  arena: CodeArena | undefined,
+): Engine {
   const home = arena ?? (sharedArena ??= new CodeArena());
   const routine = home.place(code);
-  const loops = loopsIn(home, { stride: fixedStrideLoop, stream: keyStreamLoop });
+  const loops = loopsIn(home);
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   return {
     name,

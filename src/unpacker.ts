@@ -60,6 +60,7 @@ export class Unpacker {
    * @param packed at least `format.packedBytes` bytes
    * @param out at least `format.unpackedBytes` bytes, apart from `packed`; default: a new buffer
    * @returns the `format.unpackedBytes` bytes of `out`
+   * @throws ArgumentError 'A-TYPE', 'A-LENGTH', 'A-OVERLAP' or 'A-DISPOSED'
    */
   unpack(packed: Uint8Array, out?: Uint8Array): Uint8Array {
     const engine = this.#live();
@@ -77,6 +78,7 @@ export class Unpacker {
    * @param options.stride default: `format.packedBytes`
    * @param options.out at least `count * format.unpackedBytes` bytes; default: a new buffer
    * @returns the `count * format.unpackedBytes` bytes of `out`
+   * @throws ArgumentError as `unpack`, and 'A-RANGE' or 'A-SIZE'
    */
   unpackMany(
     packed: Uint8Array,
@@ -85,12 +87,12 @@ export class Unpacker {
   ): Uint8Array {
     const engine = this.#live();
     const { packedBytes, unpackedBytes } = this.format;
-    const stride = options.stride ?? Math.max(1, packedBytes);
+    const stride = options?.stride ?? Math.max(1, packedBytes);
     requireInteger(count, 0, constants.MAX_LENGTH, 'count');
     requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
     const used = count === 0 ? 0 : (count - 1) * stride + packedBytes;
     requireBytes(packed, used, 'packed');
-    const records = outBuffer(options.out, count * unpackedBytes);
+    const records = outBuffer(options?.out, count * unpackedBytes);
     requireApart(engine, packed.subarray(0, used), records);
     if (count > 0) engine.many(packed, count, stride, records);
     return records;
@@ -101,6 +103,7 @@ export class Unpacker {
    * first malformed key, and when `maxRecords` or `out` is full.
    * @param keys the stream is bytes `start` (default 0) to `end` (default: all) of it
    * @param options.out 40 bytes a key; default: a new buffer for as many keys as there can be
+   * @param options.maxRecords how many keys to unpack at most
    * @throws ArgumentError with code 'A-FORMAT' if the format is not a bcachefs key format
    */
   unpackStream(
@@ -113,6 +116,7 @@ export class Unpacker {
     } = {},
   ): StreamResult {
     const engine = this.#live();
+    const { out: given, maxRecords } = options ?? {};
     const { keyU64s } = this.format;
     if (keyU64s === undefined) {
       throw new ArgumentError(
@@ -121,17 +125,17 @@ export class Unpacker {
       );
     }
     requireBytes(keys, 0, 'keys');
-    const end = options.end ?? keys.length;
+    const end = options?.end ?? keys.length;
     requireInteger(end, 0, Math.min(keys.length, MAX_STREAM_BYTES), 'end');
-    const start = options.start ?? 0;
+    const start = options?.start ?? 0;
     requireInteger(start, 0, end, 'start');
     const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
-    const most = options.maxRecords ?? possible;
+    const most = maxRecords ?? possible;
     requireInteger(most, 0, Number.MAX_SAFE_INTEGER, 'maxRecords');
-    if (options.out !== undefined) requireBytes(options.out, 0, 'out');
-    const room = options.out ? Math.floor(options.out.length / BKEY_BYTES) : possible;
+    if (given !== undefined) requireBytes(given, 0, 'out');
+    const room = given ? Math.floor(given.length / BKEY_BYTES) : possible;
     const records = Math.min(most, possible, room);
-    const out = outBuffer(options.out, records * BKEY_BYTES);
+    const out = outBuffer(given, records * BKEY_BYTES);
     const offsets = new Uint32Array(records);
     requireApart(engine, keys.subarray(start, end), out);
     const walk = engine.stream(keys, start, end, out, offsets);

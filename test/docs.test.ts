@@ -45,10 +45,10 @@ describe('README.md', () => {
     const checks = text
       .replace(/^import .*$/gm, '')
       .replace(
-        /^(\S.*); \/\/ ((?:[0-9a-f]{2} )*[0-9a-f]{2})$/gm,
+        /^(\S.*); \/\/ ((?:[0-9a-f]{2} )+[0-9a-f]{2})$/gm,
         "expect(Buffer.from($1).toString('hex')).toBe('$2'.replaceAll(' ', ''));",
       )
-      .replace(/^(\S.*); \/\/ (\d+n)(;.*)?$/gm, 'expect($1).toBe($2);');
+      .replace(/^(\S.*); \/\/ (\d+n?)(;.*)?$/gm, 'expect($1).toBe($2);');
     const [names, values] = [Object.keys(library), Object.values(library)];
     new Function('expect', ...names, checks)(expect, ...values);
     expect(text).toContain("from 'bpf-unpack'");

@@ -168,12 +168,13 @@ describe('assembly text', () => {
 
   it.each([
     ['r0 = 1\n  r0 ^^ 2', 2, 3, /"r0 \^\^ 2" is no instruction/],
-    ['goto nowhere', 1, 1, /label nowhere is not defined/],
+    ['   goto nowhere', 1, 4, /label nowhere is not defined/],
     ['a: a: exit', 1, 1, /label a is defined twice/],
-    ['r11 = 0', 1, 1, /register 11 does not exist/],
+    ['lab:    r11 = 0', 1, 9, /register 11 does not exist/],
     ['r0 = 0x100000000', 1, 1, /immediate 4294967296 does not fit 32 signed bits/],
     ['r0 = 0xffffffff', 1, 1, /immediate 4294967295 does not fit/],
     ['r0 = *(u8 *)(r1 + 32768)', 1, 1, /displacement 32768 does not fit 16 signed bits/],
+    ['r0 = *(u8 *)(r1 + 36893488147419103240)', 1, 1, /does not fit 16 signed bits/],
     ['r1 = -r2', 1, 1, /is no instruction/],
     ['r1 = 0x10000000000000000 ll', 1, 1, /does not fit 64 bits/],
   ])('%j is refused at line %i, column %i', (text, line, column, says) => {

@@ -24,6 +24,8 @@ interface Line {
   readonly target: string | undefined;
   readonly slot: number;
   readonly line: number;
+  /** Of the instruction's first character, from 0. */
+  readonly column: number;
 }
 
 /** @throws ProgramError naming line and column in `where` for text, and the slot for what the text says */
@@ -34,7 +36,8 @@ export function assemble(text: string): Program {
   let slot = 0;
   text.split('\n').forEach((source, i) => {
     const line = i + 1;
-    let rest = source.replace(/(;|#|\/\/).*/, '');
+    const code = source.replace(/(;|#|\/\/).*/, '');
+    let rest = code;
     for (let label = LABEL.exec(rest); label; label = LABEL.exec(rest)) {
       const name = label[1]!;
       if (labels.has(name)) throw syntax(`label ${name} is defined twice`, line, source.indexOf(name));
@@ -42,7 +45,8 @@ export function assemble(text: string): Program {
       rest = rest.slice(label[0].length);
     }
     if (rest.trim() === '') return;
-    lines.push(parse(rest.trim(), slot, line, source.length - source.trimStart().length));
+    const column = code.length - rest.trimStart().length;
+    lines.push(parse(rest.trim(), slot, line, column));
     slot += slotsOf(lines.at(-1)!.row);
   });
   return makeProgram(lines.map((line) => place(line, labels)));
@@ -95,7 +99,7 @@ function parse(text: string, slot: number, line: number, column: number): Line {
     const read = readOperands(row, tokens, match.slice(1), (message) =>
       syntax(`${message} in "${text}"`, line, column),
     );
-    if (read) return { row, ...read, slot, line };
+    if (read) return { row, ...read, slot, line, column };
   }
   throw syntax(`"${text}" is no instruction`, line, column);
 }
@@ -123,7 +127,7 @@ function readOperands(
       registers.set(field, group!);
       operands[field === '%d' ? 'dst' : 'src'] = registerNumber(group!, fail);
     } else if (token === '%o') {
-      operands.off = inRange(BigInt.asIntN(65, number(group ?? '0')), 16, 'displacement', fail);
+      operands.off = inRange(number(group ?? '0'), 16, 'displacement', fail);
     } else if (token === '%j') {
       target = group;
     } else if (token === '%q') {
@@ -167,11 +171,11 @@ function unsigned(value: bigint, bits: number, fail: (message: string) => Progra
 }
 
 function place(
-  { row, operands, target, slot, line }: Line,
+  { row, operands, target, slot, line, column }: Line,
   labels: ReadonlyMap<string, number>,
 ): Instruction {
   if (target === undefined) return instruction(row, operands);
-  const fail = (message: string) => syntax(message, line, 0);
+  const fail = (message: string) => syntax(message, line, column);
   const label = labels.get(target);
   if (label === undefined && !/^[+-]/.test(target)) throw fail(`label ${target} is not defined`);
   const distance = BigInt(label === undefined ? Number(target) : label - slot - 1);

@@ -1,8 +1,15 @@
 // What a program may rely on when it is called: the verifier's entry state, and the boundary's duty at each call.
 
-import { MAX_ARGS } from '../bytes.js';
+import { MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
+import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
+
+/** An argument of a BPF program: a buffer, passed as its address (an empty one as 0), or a number. */
+export type Arg = Uint8Array | bigint;
+
+/** Arguments go in r1 to r5. */
+export const MAX_ARGS = 5;
 
 export type Access = 'read' | 'write' | 'readwrite';
 
@@ -28,6 +35,7 @@ const MAX_REGION_BYTES = 2 ** 32;
 
 /** The contract of a lowered format: r1 = unpacked record, wholly written; r2 = packed record. */
 export function contractFor(format: Format): Contract {
+  requireFormat(format);
   return checkContract({
     args: [
       { kind: 'memory', bytes: format.unpackedBytes, access: 'write' },
@@ -87,10 +95,67 @@ function checkArg(
     return Object.freeze({ kind: 'memory', bytes, access });
   }
   if (arg.kind !== 'scalar') throw bad(`${name}: kind must be 'memory' or 'scalar'`);
-  const { min = 0n, max = (1n << 64n) - 1n } = arg;
-  const isU64 = (value: unknown) => typeof value === 'bigint' && value >= 0n && value < 1n << 64n;
+  const { min = 0n, max = MAX_U64 } = arg;
+  const isU64 = (value: unknown) => typeof value === 'bigint' && value >= 0n && value <= MAX_U64;
   if (!isU64(min) || !isU64(max) || min > max) {
     throw bad(`${name}: min and max must be bigints, 0 <= min <= max < 2^64, got ${min} and ${max}`);
   }
   return Object.freeze({ kind: 'scalar', min, max });
 }
+
+/** @throws ArgumentError unless these are at most five buffers and numbers from 0 to 2^64 - 1 */
+export function requireArgs(args: readonly unknown[]): asserts args is readonly Arg[] {
+  if (!Array.isArray(args) || args.length > MAX_ARGS) {
+    throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
+  }
+  args.forEach((arg: unknown, index) => {
+    if (typeof arg === 'bigint') requireBigint(arg, 0n, MAX_U64, argName(index));
+    else requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
+  });
+}
+
+/**
+ * Checks that arguments are what a contract promises of them. A buffer may be longer than the contract's memory.
+ * @param addressOf tells addresses apart where two SharedArrayBuffer objects may be one memory
+ * @throws ArgumentError naming the argument: 'A-ARGS', 'A-TYPE', 'A-LENGTH', 'A-RANGE' or 'A-OVERLAP'
+ */
+export function requireContract(
+  args: readonly Arg[],
+  contract: Contract,
+  addressOf?: (bytes: Uint8Array) => bigint,
+): void {
+  if (args.length !== contract.args.length) {
+    throw new ArgumentError(
+      'A-ARGS',
+      `the program takes ${contract.args.length} arguments, got ${args.length}`,
+    );
+  }
+  contract.args.forEach((spec, i) => {
+    if (spec?.kind === 'memory') requireBytes(args[i], spec.bytes, argName(i));
+    else if (spec?.kind === 'scalar') requireBigint(args[i], spec.min ?? 0n, spec.max ?? MAX_U64, argName(i));
+  });
+  if (contract.disjoint) requireDisjoint(args, contract, addressOf);
+}
+
+function requireDisjoint(
+  args: readonly Arg[],
+  contract: Contract,
+  addressOf?: (bytes: Uint8Array) => bigint,
+): void {
+  const memory = args.map((arg, i) => memoryOf(arg, contract.args[i]));
+  memory.forEach((one, b) => {
+    memory.slice(0, b).forEach((other, a) => {
+      if (!one || !other || !overlap(one, other, addressOf)) return;
+      const message = `${argName(a)} and ${argName(b)} overlap, and the contract promises memory that does not`;
+      throw new ArgumentError('A-OVERLAP', message);
+    });
+  });
+}
+
+/** The bytes of an argument that the contract gives to the program; undefined for a number. */
+export function memoryOf(arg: Arg, spec: ArgSpec | undefined): Uint8Array | undefined {
+  if (typeof arg === 'bigint') return undefined;
+  return spec?.kind === 'memory' && arg.length !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
+}
+
+export const argName = (index: number): string => `args[${index}] (r${index + 1})`;

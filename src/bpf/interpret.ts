@@ -1,9 +1,8 @@
 // The interpreter: a full engine, and the oracle of the compilers. Every access is checked.
 
-import { checkArgKinds } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
-import { type Contract, checkContract } from './contract.js';
+import { type Contract, checkContract, memoryOf, requireArgs, requireContract } from './contract.js';
 import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';
@@ -11,7 +10,7 @@ import { type Instruction, type Program, requireProgram } from './program.js';
 export interface InterpretOptions {
   /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place. */
   readonly args: readonly (Uint8Array | bigint)[];
-  /** Enforces each memory argument's access; with `strict`, also names bytes of `writesAll` left unwritten. */
+  /** What the program may rely on and may do: enforced. With `strict`, bytes of `writesAll` left unwritten are named. */
   readonly contract?: Contract;
   /** Also faults on reads of registers and stack bytes that were never written. */
   readonly strict?: boolean;
@@ -36,7 +35,7 @@ const ZERO: Word = { value: 0n, region: 0 };
  *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'
  */
 export function interpret(program: Program, options: InterpretOptions): InterpretResult {
-  checkArgKinds(options.args);
+  requireArgs(options?.args);
   requireProgram(program);
   return new Machine(program, options).run();
 }
@@ -60,15 +59,13 @@ class Machine {
     this.#strict = strict;
     this.#limit = maxInstructions;
     this.#contract = contract && checkContract(contract);
+    if (this.#contract) requireContract(args, this.#contract);
     this.#memory = new Memory(strict);
     this.#args = args.map((arg, i) => {
       if (typeof arg === 'bigint') return { value: arg, region: 0 };
       const spec = this.#contract?.args[i];
-      return this.#memory.addBuffer(
-        `r${i + 1}'s memory`,
-        arg,
-        spec?.kind === 'memory' ? spec.access : 'readwrite',
-      );
+      const access = spec?.kind === 'memory' ? spec.access : 'readwrite';
+      return this.#memory.addBuffer(`r${i + 1}'s memory`, memoryOf(arg, spec)!, access);
     });
     this.#registers = new Array(REGISTERS).fill(strict ? undefined : ZERO);
     this.#args.forEach((word, i) => {

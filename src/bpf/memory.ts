@@ -98,7 +98,8 @@ export class Memory {
   #add(spec: { name: string; bytes: Uint8Array; access: Access; startsEmpty: boolean }): Word {
     const { bytes } = spec;
     const number = ++this.#last;
-    const base = SPACING * BigInt((number & 0xffff) + 1);
+    // Regions come and go like a stack, so how many there are names a free place.
+    const base = SPACING * BigInt(this.#regions.size + 1);
     this.#regions.set(number, {
       ...spec,
       base,

@@ -7,9 +7,10 @@
 // grow on demand; whatever is unused holds int3.
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import type { Arg } from '../bpf/contract.js';
 import { ArgumentError, EngineError } from '../errors.js';
-import { type MachineCode, requireCode } from '../jit/target.js';
-import { callTrampoline } from '../jit/x64/abi.js';
+import { hostTarget } from '../jit/host.js';
+import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
 import { Extents } from './extents.js';
 import { type Libc, libc, type NativeArg } from './libc.js';
@@ -17,7 +18,6 @@ import { type Libc, libc, type NativeArg } from './libc.js';
 /** Routines start at multiples of this. */
 export const GRANULE = 16;
 const CHUNK_BYTES = 64 * 1024;
-const TRAP = 0xcc; // int3
 
 export interface ArenaStats {
   readonly routines: number;
@@ -37,6 +37,8 @@ interface Chunk {
   readonly address: bigint;
   /** The mapping itself, for reading back what was published. */
   readonly view: Uint8Array;
+  /** Whether the mapping can never be changed any more, nor unmapped. */
+  sealed: boolean;
 }
 
 interface Placement {
@@ -47,37 +49,57 @@ interface Placement {
   readonly code: MachineCode;
 }
 
-/** Code that has been placed and can be called until it is freed. */
+/** Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. */
 export class Routine {
   readonly #arena: CodeArena;
 
-  /** @internal Routines come from `CodeArena.place`. */
+  /** @internal */
   constructor(arena: CodeArena) {
     this.#arena = arena;
   }
 
-  /** Where the code runs. */
+  /**
+   * Where the code runs.
+   * @throws ArgumentError 'A-FREED' once the routine is freed or its arena disposed of
+   */
   get address(): bigint {
-    return this.#arena.addressOf(this);
+    return addressOf(inside.placement(this.#arena, this));
   }
 
   /**
-   * Calls the code. A buffer goes as its address (an empty one as 0), a bigint as itself.
+   * Calls the code with r1, r2, …: a buffer goes as its address, a bigint as itself; a register that the contract
+   * leaves out is passed as 0n. Nothing of the buffers is kept.
    * @returns r0, unsigned
-   * @throws ArgumentError if an argument does not meet the contract that the code was proven under
+   * @throws ArgumentError if an argument does not meet the contract that the code was proven under, and 'A-FREED'
    */
-  call(args: readonly (Uint8Array | bigint)[]): bigint {
-    return this.#arena.call(this, args);
+  call(args: readonly Arg[]): bigint {
+    return inside.call(this.#arena, this, args);
   }
 
   /** Gives the memory back; the routine cannot be called any more. Freeing twice is harmless. */
   free(): void {
-    this.#arena.free(this);
+    inside.free(this.#arena, this);
   }
+}
+
+type SixArgs = readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg];
+
+/** What this file does with an arena and its users cannot. */
+let inside: {
+  placement(arena: CodeArena, routine: Routine): Placement;
+  call(arena: CodeArena, routine: Routine, args: readonly Arg[]): bigint;
+  callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint;
+  free(arena: CodeArena, routine: Routine): void;
+};
+
+/** Calls a loop, whose arguments the caller has checked, past the trampoline and all checks. */
+export function callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint {
+  return inside.callLoop(arena, loop, args);
 }
 
 export class CodeArena {
   readonly #libc: Libc;
+  readonly #target: Target;
   readonly #name: string;
   #writable = -1;
   #readable = -1;
@@ -88,9 +110,21 @@ export class CodeArena {
   readonly #placements = new Map<Routine, Placement>();
   #trampoline: Placement | undefined;
 
-  /** @throws EngineError where the system gives no executable memory */
+  static {
+    inside = {
+      placement: (arena, routine) => arena.#placementOf(routine),
+      call: (arena, routine, args) => arena.#call(routine, args),
+      callLoop: (arena, loop, args) => arena.#libc.call6(addressOf(arena.#placementOf(loop)), ...args),
+      free: (arena, routine) => arena.#freeRoutine(routine),
+    };
+  }
+
+  /**
+   * @param options.name of the memfd, as it shows in /proc/PID/maps
+   * @throws EngineError where the system gives no executable memory, with the reason
+   */
   constructor(options: { readonly name?: string } = {}) {
-    this.#name = options.name ?? 'bpf-unpack';
+    this.#name = options?.name ?? 'bpf-unpack';
     if (!/^[\w.-]{1,64}$/.test(this.#name)) {
       throw new ArgumentError(
         'A-NAME',
@@ -98,8 +132,15 @@ export class CodeArena {
       );
     }
     this.#libc = libc();
+    this.#target = hostTarget();
     this.#writable = this.#libc.memfd(this.#name);
-    this.#readable = openSync(`/proc/self/fd/${this.#writable}`, 'r');
+    try {
+      const path = `/proc/self/fd/${this.#writable}`;
+      this.#readable = system('reopening the code file for reading', () => openSync(path, 'r'));
+    } catch (error) {
+      closeSync(this.#writable);
+      throw error;
+    }
   }
 
   /**
@@ -115,43 +156,16 @@ export class CodeArena {
     return routine;
   }
 
-  /** Publishes new code beside the old and makes `routine` call it from now on; then frees the old. */
+  /**
+   * Publishes new code beside the old and makes `routine` call it from now on; then frees the old.
+   * @throws ArgumentError 'A-FREED' for a routine that is not this arena's any more; else as `place`
+   */
   replace(routine: Routine, code: MachineCode): void {
     requireCode(code);
     this.#requireOpen();
     const old = this.#placementOf(routine);
     this.#placements.set(routine, this.#publish(code));
     this.#release(old);
-  }
-
-  free(routine: Routine): void {
-    const placement = this.#placements.get(routine);
-    if (!placement) return;
-    this.#placements.delete(routine);
-    if (!this.#sealed) this.#release(placement);
-  }
-
-  addressOf(routine: Routine): bigint {
-    return addressOf(this.#placementOf(routine));
-  }
-
-  call(routine: Routine, args: readonly (Uint8Array | bigint)[]): bigint {
-    const placement = this.#placementOf(routine);
-    const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
-    this.#trampoline ??= this.#publish(callTrampoline());
-    return this.#libc.call6(addressOf(this.#trampoline), addressOf(placement), a, b, c, d, e);
-  }
-
-  /**
-   * Calls code of the loops' own signatures, whose arguments the caller has checked: `entry` is passed where the
-   * loop expects the routine that it calls.
-   * @internal
-   */
-  callLoop(
-    loop: Routine,
-    args: readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg],
-  ): bigint {
-    return this.#libc.call6(this.addressOf(loop), ...args);
   }
 
   stats(): ArenaStats {
@@ -175,24 +189,25 @@ export class CodeArena {
 
   /**
    * Makes the arena immutable, for good: nothing is placed, replaced or overwritten any more; what was placed
-   * can still be called. The mappings outlive `dispose` where the kernel has mseal.
+   * can still be called. Where the kernel has mseal, the mappings last as long as the process.
+   * @throws EngineError if it is sealed already, or the kernel refuses
    */
   seal(): void {
     this.#requireOpen();
-    this.#trampoline ??= this.#publish(callTrampoline());
+    this.#trampoline ??= this.#publish(this.#target.callTrampoline());
     this.#libc.sealFile(this.#writable);
     closeSync(this.#writable);
     this.#writable = -1;
     this.#sealed = true;
-    for (const chunk of this.#chunks) this.#libc.sealMapping(chunk.address, chunk.length);
+    for (const chunk of this.#chunks) chunk.sealed = this.#libc.sealMapping(chunk.address, chunk.length);
   }
 
-  /** Unmaps everything; no routine of the arena can be called any more. Disposing twice is harmless. */
+  /** Unmaps what is not sealed; no routine of the arena can be called any more. Disposing twice is harmless. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#placements.clear();
-    if (!this.#sealed) for (const chunk of this.#chunks) this.#libc.unmap(chunk.address, chunk.length);
+    for (const { address, length, sealed } of this.#chunks) if (!sealed) this.#libc.unmap(address, length);
     this.#chunks.length = 0;
     if (this.#writable >= 0) closeSync(this.#writable);
     closeSync(this.#readable);
@@ -213,13 +228,27 @@ export class CodeArena {
     );
   }
 
+  #call(routine: Routine, args: readonly Arg[]): bigint {
+    const placement = this.#placementOf(routine);
+    const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
+    this.#trampoline ??= this.#publish(this.#target.callTrampoline());
+    return this.#libc.call6(addressOf(this.#trampoline), addressOf(placement), a, b, c, d, e);
+  }
+
+  #freeRoutine(routine: Routine): void {
+    const placement = this.#placements.get(routine);
+    if (!placement) return;
+    this.#placements.delete(routine);
+    if (!this.#sealed) this.#release(placement);
+  }
+
   #publish(code: MachineCode): Placement {
     const granules = Math.max(1, Math.ceil(code.length / GRANULE));
     const offset = this.#allocate(granules) * GRANULE;
     const chunk = this.#chunks.find(
       (candidate) => offset >= candidate.offset && offset < candidate.offset + candidate.length,
     )!;
-    const bytes = new Uint8Array(granules * GRANULE).fill(TRAP);
+    const bytes = new Uint8Array(granules * GRANULE).fill(this.#target.trap);
     bytes.set(code.bytes);
     this.#write(bytes, offset);
     const published = chunk.view.subarray(offset - chunk.offset, offset - chunk.offset + bytes.length);
@@ -233,7 +262,7 @@ export class CodeArena {
   }
 
   #release({ offset, granules }: Placement): void {
-    this.#write(new Uint8Array(granules * GRANULE).fill(TRAP), offset);
+    this.#write(new Uint8Array(granules * GRANULE).fill(this.#target.trap), offset);
     this.#free.give(offset / GRANULE, granules);
   }
 
@@ -249,19 +278,27 @@ export class CodeArena {
     const last = this.#chunks.at(-1);
     const offset = last ? last.offset + last.length : 0;
     const length = Math.ceil((atLeast + GRANULE) / CHUNK_BYTES) * CHUNK_BYTES;
-    ftruncateSync(this.#writable, offset + length);
-    this.#write(new Uint8Array(length).fill(TRAP), offset);
+    system('enlarging the code file', () => ftruncateSync(this.#writable, offset + length));
+    this.#write(new Uint8Array(length).fill(this.#target.trap), offset);
     const address = this.#libc.mapCode(this.#readable, offset, length);
-    this.#chunks.push({ offset, length, address, view: this.#libc.view(address, length) });
+    this.#chunks.push({ offset, length, address, view: this.#libc.view(address, length), sealed: false });
     // The last granule stays a trap: free runs of two chunks must not join, their mappings may lie apart.
     this.#free.give(offset / GRANULE, length / GRANULE - 1);
   }
 
   #write(bytes: Uint8Array, offset: number): void {
-    const written = writeSync(this.#writable, bytes, 0, bytes.length, offset);
+    const written = system('writing code', () => writeSync(this.#writable, bytes, 0, bytes.length, offset));
     if (written !== bytes.length)
       throw new EngineError('E-SYSTEM', `only ${written} of ${bytes.length} bytes of code could be written`);
   }
 }
 
 const addressOf = ({ chunk, offset }: Placement): bigint => chunk.address + BigInt(offset - chunk.offset);
+
+function system<T>(what: string, call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    throw new EngineError('E-SYSTEM', `${what} was refused: ${(cause as Error).message}`, {}, { cause });
+  }
+}

@@ -2,15 +2,10 @@
 // placed once an arena. They give the routine, by their own checks, exactly what it was proven under; that the
 // buffers are long enough for the counts and strides is the caller's to check.
 
-import type { MachineCode } from '../jit/target.js';
-import type { CodeArena, Routine } from './arena.js';
+import { hostTarget } from '../jit/host.js';
+import { STREAM_STATE } from '../jit/target.js';
+import { type CodeArena, callLoop, type Routine } from './arena.js';
 import type { NativeArg } from './libc.js';
-
-/** Makes the loops' code; each back end has its own. */
-export interface LoopCode {
-  readonly stride: () => MachineCode;
-  readonly stream: () => MachineCode;
-}
 
 interface Loops {
   readonly stride: Routine;
@@ -20,10 +15,14 @@ interface Loops {
 const placed = new WeakMap<CodeArena, Loops>();
 
 /** The loops of an arena, placed there at their first use. */
-export function loopsIn(arena: CodeArena, code: LoopCode): Loops {
+export function loopsIn(arena: CodeArena): Loops {
   const found = placed.get(arena);
   if (found) return found;
-  const loops = { stride: arena.place(code.stride()), stream: arena.place(code.stream()) };
+  const target = hostTarget();
+  const loops = {
+    stride: arena.place(target.fixedStrideLoop()),
+    stream: arena.place(target.keyStreamLoop()),
+  };
   placed.set(arena, loops);
   return loops;
 }
@@ -35,7 +34,7 @@ export function callStride(
   routine: Routine,
   run: { out: Uint8Array; packed: Uint8Array; count: number; stride: number; outStride: number },
 ): void {
-  arena.callLoop(loop, [
+  callLoop(arena, loop, [
     routine.address,
     address(run.out),
     address(run.packed),
@@ -59,14 +58,18 @@ export function callStream(
     offsets: Uint32Array;
   },
 ): { position: number; count: number; ended: number } {
-  const state = new BigUint64Array(6);
-  state[0] = BigInt(run.start);
-  state[1] = BigInt(run.end);
-  state[2] = BigInt(run.offsets.length);
-  state[3] = BigInt(run.keyU64s);
+  const state = new BigUint64Array(Object.keys(STREAM_STATE).length);
+  state[STREAM_STATE.position] = BigInt(run.start);
+  state[STREAM_STATE.end] = BigInt(run.end);
+  state[STREAM_STATE.most] = BigInt(run.offsets.length);
+  state[STREAM_STATE.keyU64s] = BigInt(run.keyU64s);
   const offsets = run.offsets.length === 0 ? 0n : run.offsets;
-  arena.callLoop(loop, [state, routine.address, address(run.out), address(run.keys), offsets, 0n]);
-  return { position: Number(state[0]), count: Number(state[4]), ended: Number(state[5]) };
+  callLoop(arena, loop, [state, routine.address, address(run.out), address(run.keys), offsets, 0n]);
+  return {
+    position: Number(state[STREAM_STATE.position]),
+    count: Number(state[STREAM_STATE.count]),
+    ended: Number(state[STREAM_STATE.ended]),
+  };
 }
 
 /** koffi passes a view by its address; an empty one has none. */

@@ -1,5 +1,5 @@
 // The seam between the compilers and executable memory: bytes, where each instruction went, and what every
-// call has to bring. Making code has no side effects.
+// call has to bring. A back end is a Target; making code has no side effects.
 
 import type { Contract } from '../bpf/contract.js';
 import { requireKey } from '../bytes.js';
@@ -7,6 +7,22 @@ import { ArgumentError } from '../errors.js';
 
 /** The machines that a back end makes code for. */
 export type Isa = 'x64';
+
+/** What executable memory wants of a back end, besides the code of programs. */
+export interface Target {
+  readonly isa: Isa;
+  /** The byte that unused code memory is filled with: it traps wherever it is entered. */
+  readonly trap: number;
+  /** `u64 trampoline(void *entry, u64 r1, …, u64 r5)`: calls `entry(r1, …, r5)`. */
+  readonly callTrampoline: () => MachineCode;
+  /** `u64 loop(void *entry, u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`. */
+  readonly fixedStrideLoop: () => MachineCode;
+  /** `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets)`; the state's words are STREAM_STATE. */
+  readonly keyStreamLoop: () => MachineCode;
+}
+
+/** Words of a key stream's state. `position` is in and out, a byte offset in keys; `count` and `ended` are out. */
+export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
 
 export interface CodeSpec {
   readonly isa: Isa;

@@ -1,14 +1,14 @@
 // What an instruction does to a state that meets its requirements.
 
-import { type Row, STACK_BYTES } from '../bpf/isa.js';
+import { MAX_ARGS } from '../bpf/contract.js';
+import { FIRST_SAVED, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
-import { immediateOf } from './branches.js';
-import { offsetsOf } from './checks.js';
+import { SIZES } from '../format/model.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 import * as stack from './stack.js';
 import { newFrame, type State, topOf } from './states.js';
-import { type Compute, Lazy, Pointer, type Value } from './values.js';
+import { type Compute, immediateOf, Lazy, offsetsOf, Pointer, type Value } from './values.js';
 import * as written from './written.js';
 
 /** Applies an instruction that is neither jump, call nor exit, and moves on to the next. */
@@ -40,7 +40,7 @@ export function apply(instruction: Instruction, state: State): void {
 export function enterCall(state: State, target: number): void {
   const caller = topOf(state);
   const frame = newFrame(state.frames.length, state.index + 1);
-  for (let r = 1; r <= 5; r++) frame.registers[r] = caller.registers[r];
+  for (let r = 1; r < FIRST_SAVED; r++) frame.registers[r] = caller.registers[r];
   state.frames.push(frame);
   state.index = target;
 }
@@ -50,7 +50,7 @@ export function leaveCall(state: State): void {
   const { registers, back } = state.frames.pop()!;
   const caller = topOf(state);
   caller.registers[0] = registers[0];
-  caller.registers.fill(undefined, 1, 6);
+  caller.registers.fill(undefined, 1, FIRST_SAVED);
   for (const frame of state.frames) frame.stack = stack.forget(frame.stack, state.frames.length);
   state.index = back;
 }
@@ -93,7 +93,7 @@ const difference = (compute: Compute, a: Lazy, b: Lazy): Lazy =>
 const computes = new Map<Row, Compute>();
 
 /** What an arithmetic row computes from what is known of its operands. */
-export function computeOf(row: Row): Compute {
+function computeOf(row: Row): Compute {
   let found = computes.get(row);
   if (!found) computes.set(row, (found = makeCompute(row)));
   return found;
@@ -108,10 +108,10 @@ function makeCompute({ kind, op, bits, signExtend }: Row): Compute {
 }
 
 const LOADED: Readonly<Record<number, Scalar>> = Object.fromEntries(
-  [1, 2, 4, 8].map((size) => [size, scalars.truncate(scalars.unknown(), 8 * size)]),
+  SIZES.map((size) => [size, scalars.truncate(scalars.unknown(), 8 * size)]),
 );
-const SIGNED: Readonly<Record<number, Scalar>> = Object.fromEntries(
-  [1, 2, 4].map((size) => [size, scalars.signExtend(scalars.unknown(), 8 * size, 64)]),
+const LOADED_SIGNED: Readonly<Record<number, Scalar>> = Object.fromEntries(
+  SIZES.map((size) => [size, scalars.signExtend(scalars.unknown(), 8 * size, 64)]),
 );
 
 /** Arguments' memory may change at any time: each load gives a number of its own. */
@@ -124,7 +124,7 @@ function load(state: State, pointer: Pointer, off: number, { size, signExtend }:
     if (value instanceof Pointer) return value;
     if (value) return signExtend ? Lazy.from((a) => scalars.signExtend(a, signExtend, 64), value) : value;
   }
-  return Lazy.of((signExtend ? SIGNED : LOADED)[size]!);
+  return Lazy.of((signExtend ? LOADED_SIGNED : LOADED)[size]!);
 }
 
 function store(state: State, pointer: Pointer, off: number, size: number, value: Value): void {

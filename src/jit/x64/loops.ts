@@ -3,7 +3,7 @@
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
-import { type MachineCode, makeCode } from '../target.js';
+import { type MachineCode, makeCode, STREAM_STATE } from '../target.js';
 import { Assembler } from './assemble.js';
 import type { Condition } from './forms.js';
 import {
@@ -77,17 +77,6 @@ export function fixedStrideLoop(): MachineCode {
   return finish(asm, 'fixed stride loop');
 }
 
-/** The u64 words that `keyStreamLoop` reads, and those that it leaves behind. */
-export const STREAM_STATE = {
-  position: 0,
-  end: 1,
-  most: 2,
-  keyU64s: 3,
-  count: 4,
-  reason: 5,
-  words: 6,
-} as const;
-
 const state = (word: number) => memory(64, RBX, word * 8);
 
 /**
@@ -160,7 +149,7 @@ export function keyStreamLoop(): MachineCode {
   asm.bind(done);
   asm.emit('mov', state(STREAM_STATE.position), register(position));
   asm.emit('mov', state(STREAM_STATE.count), register(count));
-  asm.emit('mov', state(STREAM_STATE.reason), register(reason));
+  asm.emit('mov', state(STREAM_STATE.ended), register(reason));
   leaveLoop(asm);
   return finish(asm, 'key stream loop');
 }
