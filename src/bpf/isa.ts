@@ -138,6 +138,34 @@ const blank = {
   imm: 0,
 } as const;
 
+/** The two forms of an operation, whose second operand is an immediate or a register. */
+function withOperands(
+  row: Omit<Row, 'name' | 'opcode' | 'text'>,
+  name: string,
+  opcode: number,
+  text: (operand: string) => string,
+): Row[] {
+  const register = row.bits === 64 ? '%s' : '%S';
+  return [
+    {
+      ...row,
+      name: `${name}.imm`,
+      opcode: opcode | SOURCE.imm,
+      source: 'imm',
+      imm: 'value',
+      text: text('%i'),
+    },
+    {
+      ...row,
+      name: `${name}.reg`,
+      opcode: opcode | SOURCE.reg,
+      source: 'reg',
+      src: 'read',
+      text: text(register),
+    },
+  ];
+}
+
 function aluRows(): Row[] {
   const rows: Row[] = [];
   for (const bits of [64, 32] as const) {
@@ -152,24 +180,7 @@ function aluRows(): Row[] {
         off,
         dst: op === 'mov' ? 'write' : 'readwrite',
       } as const;
-      rows.push(
-        {
-          ...row,
-          name: `${op}${bits}.imm`,
-          opcode: cls | code | SOURCE.imm,
-          source: 'imm',
-          imm: 'value',
-          text: `${d} ${symbol} %i`,
-        },
-        {
-          ...row,
-          name: `${op}${bits}.reg`,
-          opcode: cls | code | SOURCE.reg,
-          source: 'reg',
-          src: 'read',
-          text: `${d} ${symbol} ${s}`,
-        },
-      );
+      rows.push(...withOperands(row, `${op}${bits}`, cls | code, (operand) => `${d} ${symbol} ${operand}`));
     }
     rows.push({
       ...blank,
@@ -359,26 +370,11 @@ function jumpRows(): Row[] {
   const rows: Row[] = [];
   for (const bits of [64, 32] as const) {
     const cls = bits === 64 ? CLASS.jmp64 : CLASS.jmp32;
-    const [d, s] = bits === 64 ? ['%d', '%s'] : ['%D', '%S'];
+    const d = bits === 64 ? '%d' : '%D';
     for (const [op, code, symbol] of JUMP) {
       const row = { ...blank, kind: 'jump', op, bits, dst: 'read', off: 'jump' } as const;
       rows.push(
-        {
-          ...row,
-          name: `${op}${bits}.imm`,
-          opcode: cls | code | SOURCE.imm,
-          source: 'imm',
-          imm: 'value',
-          text: `if ${d} ${symbol} %i goto %j`,
-        },
-        {
-          ...row,
-          name: `${op}${bits}.reg`,
-          opcode: cls | code | SOURCE.reg,
-          source: 'reg',
-          src: 'read',
-          text: `if ${d} ${symbol} ${s} goto %j`,
-        },
+        ...withOperands(row, `${op}${bits}`, cls | code, (operand) => `if ${d} ${symbol} ${operand} goto %j`),
       );
     }
   }
