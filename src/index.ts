@@ -34,8 +34,8 @@ export type { BitOrder, Constant, Destination, Field, Format } from './format/mo
 export { referencePack, referenceUnpack } from './format/reference.js';
 export type { MachineCode } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
-export { compileX64 } from './jit/x64/lower.js';
-export { emitNative } from './native/emit.js';
+export { type CompileOptions, compileX64 } from './jit/x64/lower.js';
+export { type EmitOptions, emitNative } from './native/emit.js';
 export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
 export type { VerifiedProgram } from './verifier/verified.js';
-export { verify } from './verifier/verify.js';
+export { type VerifyOptions, verify } from './verifier/verify.js';

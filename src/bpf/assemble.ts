@@ -28,7 +28,11 @@ interface Line {
   readonly column: number;
 }
 
-/** @throws ProgramError naming line and column in `where` for text, and the slot for what the text says */
+/**
+ * Reads a program from text.
+ * @throws ProgramError: 'P-SYNTAX' with line and column, counted from 1, in `where`; for what the text says, as
+ *   `decodeProgram`, with the slot
+ */
 export function assemble(text: string): Program {
   if (typeof text !== 'string') throw new ProgramError('P-TYPE', 'a program is assembled from a string');
   const labels = new Map<string, number>();

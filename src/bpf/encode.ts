@@ -12,7 +12,10 @@ import {
 
 const SLOT_BYTES = 8;
 
-/** The program as a stream of 8-byte little-endian slots. */
+/**
+ * The program as a stream of 8-byte little-endian slots.
+ * @throws ProgramError 'P-TYPE' for what is no program
+ */
 export function encodeProgram(program: Program): Uint8Array {
   requireProgram(program);
   const bytes = new Uint8Array(program.slots * SLOT_BYTES);
@@ -31,7 +34,8 @@ export function encodeProgram(program: Program): Uint8Array {
 /**
  * Reads a program from a stream of 8-byte little-endian slots and refuses whatever is wrong with it without
  * knowing how it will be called: length, opcodes, reserved fields, registers, writes to r10, jump and call targets.
- * @throws ProgramError with the slot in `where.insn`
+ * @throws ProgramError with the slot in `where.insn`: 'P-TYPE', 'P-LENGTH', 'P-EMPTY', 'P-OPCODE', 'P-RESERVED',
+ *   'P-ATOMIC', 'P-LDDW', 'P-UNSUPPORTED', 'P-REGISTER', 'P-WRITE-R10', 'P-JUMP-RANGE' or 'P-JUMP-SPLIT'
  */
 export function decodeProgram(bytes: Uint8Array): Program {
   if (!(bytes instanceof Uint8Array))

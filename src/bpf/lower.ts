@@ -44,7 +44,11 @@ export interface LowerOptions {
   readonly merge?: boolean;
 }
 
-/** Lowers a format to the program that unpacks one record of it. */
+/**
+ * Lowers a format to the program that unpacks one record of it: r1 = where the `unpackedBytes` bytes go, r2 = the
+ * `packedBytes` bytes, r0 = 0 at exit; it uses r3 and r4, no stack, and proves under `contractFor(format)`.
+ * @throws FormatError for what is no format
+ */
 export function lower(format: Format, options: LowerOptions = {}): Program {
   requireFormat(format);
   const asm = new Builder();

@@ -13,7 +13,9 @@ import {
 
 /** A destination as it is written: `bit` is 0 and `bits` the rest of the member unless they are given. */
 export interface DestinationSpec {
+  /** First byte of the member in the unpacked record. */
   readonly byte: number;
+  /** Bytes of the member. */
   readonly size: Size;
   readonly bit?: number;
   readonly bits?: number;
@@ -21,7 +23,9 @@ export interface DestinationSpec {
 
 export interface FieldSpec {
   readonly name: string;
+  /** Width in the packed record, 0 to 64. */
   readonly bits: number;
+  /** First bit in the packed record: the lowest for lsb0, the highest for msb0. */
   readonly at: number;
   /** Default: the format's. */
   readonly order?: BitOrder;
