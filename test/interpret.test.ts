@@ -1,14 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { assemble, type Contract, decodeProgram, ExecutionError, interpret } from '../src/index.js';
-import { hex, unhex, vectors } from './vectors.js';
-
-interface UbpfVector {
-  id: string;
-  insns: string;
-  mem: string;
-  r0: string;
-  mem_after: string;
-}
+import { hex, type UbpfVector, unhex, vectors } from './vectors.js';
 
 it('gives what uBPF gives for 3,000 programs, r0 and memory', () => {
   const all = vectors<UbpfVector>('ubpf/vectors.jsonl.gz');

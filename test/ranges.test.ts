@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { arithmetic } from '../src/bpf/alu.js';
 import * as ranges from '../src/verifier/ranges.js';
-import { type Range, SIGNED, UNSIGNED } from '../src/verifier/ranges.js';
+import { type Range, SIGNED_OPERATORS, UNSIGNED_OPERATORS } from '../src/verifier/ranges.js';
 
 const BITS = 4;
 
@@ -34,8 +34,8 @@ const SHIFTS = ['lsh', 'rsh', 'arsh'];
 const amounts = everyRange({ min: 0n, max: BigInt(BITS - 1) });
 
 for (const [title, operators, full, wrap] of [
-  ['unsigned', UNSIGNED, ranges.fullUnsigned(BITS), (x: bigint) => BigInt.asUintN(BITS, x)],
-  ['signed', SIGNED, ranges.fullSigned(BITS), (x: bigint) => BigInt.asIntN(BITS, x)],
+  ['unsigned', UNSIGNED_OPERATORS, ranges.fullUnsigned(BITS), (x: bigint) => BigInt.asUintN(BITS, x)],
+  ['signed', SIGNED_OPERATORS, ranges.fullSigned(BITS), (x: bigint) => BigInt.asIntN(BITS, x)],
 ] as const) {
   describe(`${title} ranges of 4 bits, every pair`, () => {
     const all = everyRange(full);
@@ -65,7 +65,7 @@ for (const [title, operators, full, wrap] of [
 
 it('means by its operators what the machine means', () => {
   for (const [name, operation] of Object.entries(meaning)) {
-    const signed = name in SIGNED && !(name in UNSIGNED);
+    const signed = name in SIGNED_OPERATORS && !(name in UNSIGNED_OPERATORS);
     for (const x of [0n, 1n, 7n, -8n, -1n, 5n]) {
       for (const y of [0n, 1n, 2n, -1n, -3n]) {
         if (SHIFTS.includes(name) && y < 0n) continue;

@@ -1,7 +1,10 @@
 // Programs on which others have decided, and the contracts they were decided under.
 
 import type { ArgSpec, Contract } from '../src/bpf/contract.js';
-import { unhex } from './vectors.js';
+import { decodeProgram } from '../src/bpf/encode.js';
+import type { Program } from '../src/bpf/program.js';
+import { ProgramError } from '../src/errors.js';
+import { type UbpfVector, unhex } from './vectors.js';
 
 export interface KernelCase {
   id: string;
@@ -20,13 +23,18 @@ export interface KernelRun {
   r0_low32: number;
 }
 
-export interface UbpfCase {
-  insns: string;
-  mem: string;
+/** Undefined for bytes that are no program, as two are of which the kernel overlooks a reserved field of exit. */
+export function decodable(insns: string): Program | undefined {
+  try {
+    return decodeProgram(unhex(insns));
+  } catch (error) {
+    if (error instanceof ProgramError) return undefined;
+    throw error;
+  }
 }
 
 export function kernelContract({ regions }: KernelCase, allowPointerLeaks: boolean): Contract {
-  const args: (ArgSpec | undefined)[] = [undefined, undefined, undefined, undefined, undefined];
+  const args: (ArgSpec | undefined)[] = [];
   for (const [name, { size, mode, scalar }] of Object.entries(regions)) {
     const access = mode === 'ro' ? 'read' : 'readwrite';
     args[Number(name.slice(1)) - 1] = scalar ? { kind: 'scalar' } : { kind: 'memory', bytes: size, access };
@@ -44,7 +52,7 @@ export function kernelArgs({ regions }: KernelCase, input: Record<string, string
 }
 
 /** r1 = mem, r2 = exactly its length. */
-export function ubpfContract({ mem }: UbpfCase): Contract {
+export function ubpfContract({ mem }: Pick<UbpfVector, 'mem'>): Contract {
   const bytes = mem.length / 2;
   const length = BigInt(bytes);
   return {

@@ -4,15 +4,14 @@
 import { expect, it } from 'vitest';
 import type { Contract } from '../src/bpf/contract.js';
 import { disassemble } from '../src/bpf/disassemble.js';
-import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import type { Program } from '../src/bpf/program.js';
-import { ExecutionError, ProgramError, VerifierError } from '../src/errors.js';
-import { verify } from '../src/verifier/verify.js';
+import { ExecutionError, VerifierError } from '../src/errors.js';
+import { explore } from '../src/verifier/explore.js';
 import { inputFor, mutate } from './mutations.js';
 import { type Random, seeded } from './random-formats.js';
-import { unhex, vectors } from './vectors.js';
-import { type KernelCase, kernelContract, type UbpfCase, ubpfContract } from './verifier-cases.js';
+import { type UbpfVector, vectors } from './vectors.js';
+import { decodable, type KernelCase, kernelContract, ubpfContract } from './verifier-cases.js';
 
 const PROGRAMS = 10_000;
 const SEED = Number(process.env.FUZZ_SEED ?? 1);
@@ -24,26 +23,17 @@ interface Seed {
   args: Contract['args'];
 }
 
-function decoded(insns: string): Program | undefined {
-  try {
-    return decodeProgram(unhex(insns));
-  } catch (error) {
-    if (error instanceof ProgramError) return undefined;
-    throw error;
-  }
-}
-
 function seeds(): Seed[] {
   const contracts: [string, Contract][] = [
     ...vectors<KernelCase>('verifier/cases.jsonl.gz').map(kernelSeed),
     ...vectors<KernelCase>('verifier/random.jsonl.gz').map(kernelSeed),
-    ...vectors<UbpfCase>('ubpf/vectors.jsonl.gz').map((each): [string, Contract] => [
+    ...vectors<UbpfVector>('ubpf/vectors.jsonl.gz').map((each): [string, Contract] => [
       each.insns,
       ubpfContract(each),
     ]),
   ];
   return contracts.flatMap(([insns, { args }]) => {
-    const program = decoded(insns);
+    const program = decodable(insns);
     return program ? [{ program, args }] : [];
   });
 }
@@ -56,10 +46,10 @@ function someContract({ args }: Seed, random: Random): Contract {
   return { args, writesAll, allowPointerLeaks: random(3) === 0 };
 }
 
-/** The code of the verdict; 'ok' for a proof. */
+/** The code of the verdict; 'ok' for a proof. Without pruning every path is walked to its end. */
 function verdict(program: Program, contract: Contract, prune: boolean): string {
   try {
-    verify(program, contract, { maxInstructions: 5_000, prune });
+    explore(program, contract, { maxInstructions: 5_000, prune });
     return 'ok';
   } catch (error) {
     if (error instanceof VerifierError) return error.code;

@@ -5,7 +5,7 @@ import { OPPOSITE } from './compare.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 import { fork, numbersIn, replaceEverywhere, type State, topOf } from './states.js';
-import { Lazy, Pointer, type Region, type Value } from './values.js';
+import { immediateOf, Lazy, Pointer, type Region, type Value } from './values.js';
 
 export type Comparison =
   /** Of two numbers, or of two offsets in one region. */
@@ -20,15 +20,6 @@ export type Comparison =
   | { readonly kind: 'decided'; readonly taken: boolean }
   /** Of addresses, of which nothing is known. */
   | { readonly kind: 'opaque' };
-
-const immediates = new WeakMap<Instruction, Lazy>();
-
-/** The immediate operand of an instruction. */
-export function immediateOf(instruction: Instruction): Lazy {
-  let found = immediates.get(instruction);
-  if (!found) immediates.set(instruction, (found = Lazy.constant(instruction.value)));
-  return found;
-}
 
 /** What a conditional jump compares; its operands are initialised. */
 export function comparisonOf(instruction: Instruction, state: State): Comparison {
@@ -45,16 +36,22 @@ export function comparisonOf(instruction: Instruction, state: State): Comparison
     const [x, y] = [a.offset, b.offset];
     if (equality) return { kind: 'numbers', op, bits, a: x, b: y };
     // Addresses are ordered as offsets are only where neither lies outside of the region; offsets are signed.
-    const signed = SIGNED[op];
-    if (!signed || !inside(a) || !inside(b)) return { kind: 'opaque' };
-    return { kind: 'numbers', op: signed, bits, a: x, b: y };
+    const order = SIGNED_ORDER[op];
+    if (!order || !inside(a) || !inside(b)) return { kind: 'opaque' };
+    return { kind: 'numbers', op: order, bits, a: x, b: y };
   }
   const [pointer, number] = a instanceof Pointer ? [a, b as Lazy] : [b as Pointer, a];
   if (equality && isZero(number) && inside(pointer)) return { kind: 'decided', taken: op === 'jne' };
   return { kind: 'opaque' };
 }
 
-const SIGNED: Readonly<Record<string, string>> = { jgt: 'jsgt', jge: 'jsge', jlt: 'jslt', jle: 'jsle' };
+/** The comparison of signed numbers in the place of one of unsigned numbers. */
+const SIGNED_ORDER: Readonly<Record<string, string>> = {
+  jgt: 'jsgt',
+  jge: 'jsge',
+  jlt: 'jslt',
+  jle: 'jsle',
+};
 
 /** Whether a pointer leads into its region, or just past it: then its address is not 0 and does not wrap. */
 function inside({ region, offset }: Pointer): boolean {

@@ -1,13 +1,13 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
 import type { Contract } from '../bpf/contract.js';
-import { STACK_BYTES } from '../bpf/isa.js';
+import { MAX_FRAMES, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import { comparisonOf } from './branches.js';
-import { Rejection, signed } from './report.js';
+import { Rejection, withSign } from './report.js';
 import * as stack from './stack.js';
-import { MAX_FRAMES, type State, topOf } from './states.js';
-import { Pointer, type Region, type Value } from './values.js';
+import { type State, topOf } from './states.js';
+import { offsetsOf, Pointer, type Region, type Value } from './values.js';
 import { firstMissing } from './written.js';
 
 export type Requirement =
@@ -183,12 +183,6 @@ interface Place {
   readonly size: number;
 }
 
-/** First and last offset in its region that an access may begin at, whatever the input. */
-export function offsetsOf({ offset }: Pointer, off: number): { first: bigint; last: bigint } {
-  const { s } = offset.need().whole;
-  return { first: s.min + BigInt(off), last: s.max + BigInt(off) };
-}
-
 function checkAccess(requirement: Requirement & { kind: 'access' }, state: State, leaks: boolean): void {
   const { register, off, size, action } = requirement;
   const what = action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
@@ -216,7 +210,7 @@ function outOfBounds(requirement: Requirement & { kind: 'access' }, what: string
   const possibly = below && above ? 'lie outside of' : below ? 'begin before' : 'reach past';
   const where = first === last ? certainly : `may ${possibly}`;
   const code = action === 'read' ? 'V-OOB-READ' : 'V-OOB-WRITE';
-  const place = `${region.base}${signed(first)}..${end}`;
+  const place = `${region.base}${withSign(first)}..${end}`;
   return new Rejection(code, `${what} at ${place} ${where} the ${region.bytes} bytes of ${region.name}`);
 }
 

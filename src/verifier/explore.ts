@@ -4,8 +4,8 @@
 import type { Contract } from '../bpf/contract.js';
 import type { Instruction, Program } from '../bpf/program.js';
 import { branch } from './branches.js';
+import { type Cfg, cfgOf, forgetDead } from './cfg.js';
 import { check, type Requirement, requirementsOf } from './checks.js';
-import { type Control, controlOf, forgetDead } from './control.js';
 import { Rejection, Trace, verifierError } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
@@ -71,11 +71,11 @@ class Explorer {
 
   run(): Facts {
     try {
-      const control = controlOf(this.#program);
+      const cfg = cfgOf(this.#program);
       this.#tasks.push({ walk: entryState(this.#contract) });
       for (let task = this.#tasks.pop(); task; task = this.#tasks.pop()) {
         if ('proven' in task) this.#close(task.proven);
-        else this.#walk(task.walk, control);
+        else this.#walk(task.walk, cfg);
       }
     } catch (error) {
       if (!(error instanceof Rejection)) throw error;
@@ -85,12 +85,12 @@ class Explorer {
   }
 
   /** Follows one path; the other way out of each branch is left for later. */
-  #walk(state: State, control: Control): void {
+  #walk(state: State, cfg: Cfg): void {
     if (this.#pending > 0) this.#pending--;
     for (;;) {
       const { index } = state;
       this.#at = index;
-      if (control.joins[index] && !this.#enter(state, control.live[index]!)) return;
+      if (cfg.joins[index] && !this.#enter(state, cfg.live[index]!)) return;
       if (++this.#walked > this.#limits.maxInstructions)
         throw new Rejection(
           'V-BUDGET',

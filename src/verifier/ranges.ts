@@ -8,8 +8,8 @@ export interface Range {
   readonly max: bigint;
 }
 
-export const FULL_UNSIGNED = Array.from({ length: 65 }, (_, bits) => ({ min: 0n, max: ones(bits) }));
-export const FULL_SIGNED = Array.from({ length: 65 }, (_, bits) => ({
+const FULL_UNSIGNED = Array.from({ length: 65 }, (_, bits) => ({ min: 0n, max: ones(bits) }));
+const FULL_SIGNED = Array.from({ length: 65 }, (_, bits) => ({
   min: -(ones(bits) >> 1n) - 1n,
   max: ones(bits) >> 1n,
 }));
@@ -55,7 +55,7 @@ function products(a: Range, b: Range): Range {
 }
 
 /** Unsigned operators; those of shifts want an amount below the width. A missing one says nothing of its result. */
-export const UNSIGNED: Readonly<Record<string, Operator>> = {
+export const UNSIGNED_OPERATORS: Readonly<Record<string, Operator>> = {
   add: (a, b, bits) => wrapUnsigned(a.min + b.min, a.max + b.max, bits),
   sub: (a, b, bits) => wrapUnsigned(a.min - b.max, a.max - b.min, bits),
   mul: (a, b, bits) => wrapUnsigned(a.min * b.min, a.max * b.max, bits),
@@ -75,7 +75,7 @@ export const UNSIGNED: Readonly<Record<string, Operator>> = {
 };
 
 /** Signed operators. */
-export const SIGNED: Readonly<Record<string, Operator>> = {
+export const SIGNED_OPERATORS: Readonly<Record<string, Operator>> = {
   add: (a, b, bits) => wrapSigned(a.min + b.min, a.max + b.max, bits),
   sub: (a, b, bits) => wrapSigned(a.min - b.max, a.max - b.min, bits),
   mul(a, b, bits) {

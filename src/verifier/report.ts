@@ -2,6 +2,7 @@
 
 import type { Instruction, Program } from '../bpf/program.js';
 import { instructionText } from '../bpf/text.js';
+import { MAX_U64 } from '../bytes.js';
 import { VerifierError } from '../errors.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
@@ -66,11 +67,11 @@ function registersOf({ row, dst, src }: Instruction): number[] {
   return [...new Set(named)];
 }
 
-export function valueText(value: Value | undefined): string {
+function valueText(value: Value | undefined): string {
   if (!value) return 'uninitialised';
   if (!(value instanceof Pointer)) return scalarText(value.known);
   const { s } = value.offset.known.whole;
-  const offset = s.min === s.max ? signed(s.min) : `+(${s.min}..${s.max})`;
+  const offset = s.min === s.max ? withSign(s.min) : `+(${s.min}..${s.max})`;
   return `${value.region.base}${offset}`;
 }
 
@@ -80,8 +81,8 @@ function scalarText(scalar: Scalar): string {
   if (u.max < 1n << 63n)
     return `${u.min}..${u.max}${t.mask + 1n === u.max - u.min + 1n ? '' : maskText(t.mask)}`;
   if (s.min > -(1n << 63n) || s.max < (1n << 63n) - 1n) return `${s.min}..${s.max}`;
-  return t.mask === (1n << 64n) - 1n ? 'any number' : `any number${maskText(t.mask)}`;
+  return t.mask === MAX_U64 ? 'any number' : `any number${maskText(t.mask)}`;
 }
 
 const maskText = (mask: bigint) => ` (unknown bits 0x${mask.toString(16)})`;
-export const signed = (x: bigint): string => (x < 0n ? String(x) : `+${x}`);
+export const withSign = (x: bigint): string => (x < 0n ? String(x) : `+${x}`);

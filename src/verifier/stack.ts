@@ -23,7 +23,7 @@ export type Stack = readonly Slot[];
 export const EMPTY: Stack = new Array<Slot>(STACK_BYTES / SLOT).fill(undefined);
 
 /** Byte `at` of 0 … 511, from the lower end. */
-export function byteAt(stack: Stack, at: number): Byte | undefined {
+function byteAt(stack: Stack, at: number): Byte | undefined {
   return byteOf(stack[at >> 3], at & 7);
 }
 

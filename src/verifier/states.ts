@@ -1,7 +1,8 @@
 // The state of the machine before an instruction, for all runs that come here along one path.
 
 import type { Contract } from '../bpf/contract.js';
-import { FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
+import { FRAME_POINTER, MAX_FRAMES, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
+import { MAX_U64 } from '../bytes.js';
 import * as scalars from './scalars.js';
 import * as stack from './stack.js';
 import { Lazy, Pointer, type Region, type Value } from './values.js';
@@ -38,16 +39,13 @@ export function entryState(contract: Contract): State {
 }
 
 function argumentValue(arg: NonNullable<Contract['args'][number]>, index: number): Value {
-  if (arg.kind === 'scalar') return Lazy.of(scalars.between(arg.min ?? 0n, arg.max ?? (1n << 64n) - 1n));
+  if (arg.kind === 'scalar') return Lazy.of(scalars.between(arg.min ?? 0n, arg.max ?? MAX_U64));
   if (arg.bytes === 0) return Lazy.constant(0n);
   const base = `r${index + 1}`;
   const { bytes, access } = arg;
   const region = { base, name: `${base}'s memory`, start: 0, bytes, access, arg: index, frame: -1 };
   return new Pointer(region, Lazy.constant(0n));
 }
-
-/** Frames of local calls, as in Linux. */
-export const MAX_FRAMES = 8;
 
 // One region for each depth: no two live frames have the same, and pointers to dead ones are forgotten.
 const FRAME_REGIONS: readonly Region[] = Array.from({ length: MAX_FRAMES }, (_, frame) => ({

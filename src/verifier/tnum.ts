@@ -1,14 +1,16 @@
 // Tristate numbers: of each bit it is known that it is 0, or 1, or nothing. Bits in `mask` are unknown, the
 // others are those of `value`; value & mask = 0. Every operator takes the width in bits and wraps to it.
 
+import { MAX_U64 } from '../bytes.js';
+
 export interface Tnum {
   readonly value: bigint;
   readonly mask: bigint;
 }
 
-/** 2^bits - 1. */
-export const ones = (bits: number): bigint => ONES[bits] ?? (1n << BigInt(bits)) - 1n;
-const ONES = Array.from({ length: 65 }, (_, bits) => (1n << BigInt(bits)) - 1n);
+/** 2^bits - 1, for up to 64 bits. */
+export const ones = (bits: number): bigint => ONES[bits]!;
+const ONES = Array.from({ length: 65 }, (_, bits) => BigInt.asUintN(bits, MAX_U64));
 
 export const constant = (value: bigint): Tnum => ({ value, mask: 0n });
 export const unknown = (bits: number): Tnum => ({ value: 0n, mask: ones(bits) });

@@ -1,6 +1,5 @@
 // What an instruction does to a state that meets its requirements.
 
-import { MAX_ARGS } from '../bpf/contract.js';
 import { FIRST_SAVED, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import { SIZES } from '../format/model.js';

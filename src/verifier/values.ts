@@ -5,6 +5,7 @@
 // needed numbers must fit what was proven before. Two registers that hold the same Lazy hold the same number.
 
 import type { Access } from '../bpf/contract.js';
+import type { Instruction } from '../bpf/program.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 
@@ -82,6 +83,7 @@ export class Lazy {
     return this.#known ?? this.#force();
   }
 
+  /** Whether some proof rests on what is known; the kernel's verifier calls such a number precise. */
   get needed(): boolean {
     return this.#needed;
   }
@@ -122,6 +124,15 @@ export class Lazy {
 
 const identity: Compute = (a) => a;
 
+const immediates = new WeakMap<Instruction, Lazy>();
+
+/** The immediate operand of an instruction. */
+export function immediateOf(instruction: Instruction): Lazy {
+  let found = immediates.get(instruction);
+  if (!found) immediates.set(instruction, (found = Lazy.constant(instruction.value)));
+  return found;
+}
+
 /** Memory that pointers lead into. Regions of arguments may overlap each other; a frame overlaps nothing. */
 export interface Region {
   /** The register that led here first: r1 … r5, or r10. */
@@ -144,6 +155,12 @@ export class Pointer {
     readonly region: Region,
     readonly offset: Lazy,
   ) {}
+}
+
+/** First and last offset in its region that an access at pointer + off may begin at, whatever the input. */
+export function offsetsOf({ offset }: Pointer, off: number): { first: bigint; last: bigint } {
+  const { s } = offset.need().whole;
+  return { first: s.min + BigInt(off), last: s.max + BigInt(off) };
 }
 
 /** Undefined stands for: not initialised. */

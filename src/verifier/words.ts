@@ -3,7 +3,7 @@
 
 import { swapBytes as swap } from '../bpf/alu.js';
 import * as ranges from './ranges.js';
-import { maximum, minimum, type Range, SIGNED, UNSIGNED } from './ranges.js';
+import { maximum, minimum, type Range, SIGNED_OPERATORS, UNSIGNED_OPERATORS } from './ranges.js';
 import type { Tnum } from './tnum.js';
 import * as tnum from './tnum.js';
 
@@ -132,8 +132,8 @@ export function alu(op: string, a: Word, b: Word): Word {
   const right = SHIFTS.has(op) ? alu('and', b, constant(BigInt(bits - 1), bits)) : b;
   const t = TNUM[op]?.(a.t, right.t, bits) ?? tnum.unknown(bits);
   if (tnum.isConstant(t)) return constant(t.value, bits);
-  const u = UNSIGNED[op]?.(a.u, right.u, bits) ?? ranges.fullUnsigned(bits);
-  const s = SIGNED[op]?.(a.s, right.s, bits) ?? ranges.fullSigned(bits);
+  const u = UNSIGNED_OPERATORS[op]?.(a.u, right.u, bits) ?? ranges.fullUnsigned(bits);
+  const s = SIGNED_OPERATORS[op]?.(a.s, right.s, bits) ?? ranges.fullSigned(bits);
   return reduce({ bits, t, u, s }) ?? unknown(bits);
 }
 

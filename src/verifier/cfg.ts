@@ -1,11 +1,11 @@
 // What can be said of a program's control flow without values: functions, unreachable instructions, where paths
 // meet, and which registers are still read from an instruction on.
 
-import { REGISTERS, type Row, reads, writes } from '../bpf/isa.js';
+import { FIRST_SAVED, FRAME_POINTER, type Row, reads, writes } from '../bpf/isa.js';
 import type { Program } from '../bpf/program.js';
 import { Rejection } from './report.js';
 
-export interface Control {
+export interface Cfg {
   /** For each instruction, whether more than one path may lead to it. */
   readonly joins: Uint8Array;
   /** For each instruction, the registers that may be read later, as bits; meaningful where paths meet. */
@@ -13,7 +13,7 @@ export interface Control {
 }
 
 /** @throws Rejection for unreachable instructions, ends that are no exit, and jumps from one function into another */
-export function controlOf(program: Program): Control {
+export function cfgOf(program: Program): Cfg {
   const { instructions } = program;
   const functions = functionsOf(program);
   const joins = new Uint8Array(instructions.length);
@@ -75,8 +75,8 @@ function checkEdge(program: Program, functions: Uint32Array, from: number, to: n
 }
 
 const bit = (register: number) => 1 << register;
-const ALL_ARGUMENTS = 0b111110;
-const CALL_CLOBBERS = 0b111111;
+const CALL_CLOBBERS = bit(FIRST_SAVED) - 1;
+const ALL_ARGUMENTS = CALL_CLOBBERS & ~bit(0);
 
 function usesOf(row: Row, dst: number, src: number): { reads: number; writes: number } {
   if (row.kind === 'exit') return { reads: bit(0), writes: 0 };
@@ -108,7 +108,7 @@ function liveRegisters(program: Program): Uint16Array {
   return live;
 }
 
-/** Registers that are not live, for each of r0 … r9. */
+/** Forgets what r0 … r9 hold where nobody reads it again. */
 export function forgetDead(registers: unknown[], live: number): void {
-  for (let r = 0; r < REGISTERS - 1; r++) if (!(live & bit(r))) registers[r] = undefined;
+  for (let r = 0; r < FRAME_POINTER; r++) if (!(live & bit(r))) registers[r] = undefined;
 }
