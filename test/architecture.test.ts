@@ -30,7 +30,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
   'unsafe.ts': ['bpf', 'verifier'],
   'index.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts', 'compile.ts'],
-  bcachefs: ['index.ts'],
+  zstd: [],
+  bcachefs: ['index.ts', 'zstd'],
   cli: ['index.ts', 'bcachefs'],
   'cli.ts': ['cli'],
 };

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDevice } from '../src/bcachefs/device.js';
+import { openDevice } from '../src/bcachefs/open.js';
 import { vectorPath } from './images.js';
 
 let folder: string;

@@ -1,6 +1,6 @@
 // The sample images and what bcachefs's own C code says is in them.
 
-import { type Device, openDevice } from '../src/bcachefs/device.js';
+import { type Device, openDevice } from '../src/bcachefs/index.js';
 
 /** Image files of each file system. */
 export const IMAGES = {

@@ -2,9 +2,9 @@
 // into blocks, blocks of zeros are not kept, and it stops at limits.
 
 import { createGunzip } from 'node:zlib';
+import { unzstd, ZstdFault } from '../zstd/stream.js';
 import { damage } from './damage.js';
-import { type Device, requireInside } from './device.js';
-import { unzstd } from './zstd.js';
+import { type Device, requireInside, requireOpen } from './device.js';
 
 export interface UnpackLimits {
   /** Bytes of unpacked blocks that are not all zero, which are kept in memory. Default: 1 GiB. */
@@ -13,7 +13,7 @@ export interface UnpackLimits {
   readonly totalBytes: number;
 }
 
-export type Compression = 'gzip' | 'zstd';
+type Compression = 'gzip' | 'zstd';
 
 const GIB = 2 ** 30;
 const DEFAULT_LIMITS: UnpackLimits = { keptBytes: GIB, totalBytes: 16 * GIB };
@@ -32,18 +32,16 @@ export function compressionOf(file: Device): Compression | undefined {
   return undefined;
 }
 
+/** @throws ImageError 'bad_gzip', 'bad_zstd', 'unpack_limit', or what reading the file throws */
 export async function readCompressed(
   file: Device,
   compression: Compression,
   limits: Partial<UnpackLimits>,
 ): Promise<Device> {
-  const blocks = new BlockDevice(file.name, { ...DEFAULT_LIMITS, ...limits });
-  if (compression === 'zstd') {
-    for (const chunk of await unzstd(sequential(file), file.name)) blocks.append(chunk);
-  } else {
-    for await (const chunk of gunzip(file)) blocks.append(chunk);
-  }
-  return blocks.finish();
+  const image = new UnpackedImage(file.name, { ...DEFAULT_LIMITS, ...limits });
+  const chunks = compression === 'zstd' ? zstdChunks(file) : gzipChunks(file);
+  for await (const chunk of chunks) image.append(chunk);
+  return image.finish();
 }
 
 /** Reads a file from its start: each call returns the next `length` bytes, fewer only at the end. */
@@ -67,7 +65,24 @@ function sequential(file: Device): (length: number) => Uint8Array {
   };
 }
 
-async function* gunzip(file: Device): AsyncGenerator<Uint8Array> {
+async function* zstdChunks(file: Device): AsyncGenerator<Uint8Array> {
+  const read = sequential(file);
+  let at = 0;
+  const source = (length: number) => {
+    const bytes = read(length);
+    at += bytes.length;
+    return bytes;
+  };
+  try {
+    yield* await unzstd(source);
+  } catch (error) {
+    if (!(error instanceof ZstdFault)) throw error;
+    const what = `does not unpack with zstd, ${error.message}; the file is damaged`;
+    throw damage('bad_zstd', what, { file: file.name, byte: at }, error);
+  }
+}
+
+async function* gzipChunks(file: Device): AsyncGenerator<Uint8Array> {
   const stream = createGunzip({ chunkSize: READ_BYTES });
   const read = sequential(file);
   const feed = () => {
@@ -85,26 +100,21 @@ async function* gunzip(file: Device): AsyncGenerator<Uint8Array> {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (!code.startsWith('Z_')) throw error;
-    throw damage(
-      'bad_gzip',
-      `does not unpack with gzip (${(error as Error).message}); the file is damaged or cut off`,
-      {
-        file: file.name,
-      },
-      error,
-    );
+    const what = `does not unpack with gzip (${(error as Error).message}); the file is damaged or cut off`;
+    throw damage('bad_gzip', what, { file: file.name }, error);
   } finally {
     stream.destroy();
   }
 }
 
 /** Unpacked bytes in blocks of 64 KiB, those of zeros left out. */
-class BlockDevice implements Device {
+class UnpackedImage implements Device {
   size = 0;
   readonly #blocks = new Map<number, Uint8Array>();
   readonly #limits: UnpackLimits;
   #keptBytes = 0;
   #last = new Uint8Array(BLOCK_BYTES);
+  #open = true;
 
   constructor(
     readonly name: string,
@@ -135,6 +145,7 @@ class BlockDevice implements Device {
   }
 
   read(offset: number, length: number): Uint8Array {
+    requireOpen(this.#open, this.name);
     requireInside(this, offset, length);
     const index = Math.floor(offset / BLOCK_BYTES);
     const start = offset - index * BLOCK_BYTES;
@@ -153,8 +164,8 @@ class BlockDevice implements Device {
   }
 
   close(): void {
+    this.#open = false;
     this.#blocks.clear();
-    this.size = 0;
   }
 
   #keep(index: number): void {

@@ -1,8 +1,10 @@
-// A device image: bytes read by position, never whole. Compressed images are unpacked into blocks, see compressed.ts.
+// A device image: bytes read by position, never whole.
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { compressionOf, readCompressed, type UnpackLimits } from './compressed.js';
+import { ArgumentError } from '../errors.js';
 import { damage } from './damage.js';
+
+export const SECTOR_BYTES = 512;
 
 export interface Device {
   /** The file's name, for messages. */
@@ -11,39 +13,22 @@ export interface Device {
   readonly size: number;
   /**
    * Bytes `offset` … `offset + length - 1`. The result may be a view of memory of ours: do not write to it.
-   * @throws ImageError 'past_end' if the device ends before them
+   * @throws ImageError 'past_end' if the device ends before them, 'io' if the system cannot read them
+   * @throws ArgumentError 'A-DISPOSED' after `close`
    */
   read(offset: number, length: number): Uint8Array;
   close(): void;
 }
 
-/**
- * Opens an image: a file or block device as it is, or a file compressed with gzip or zstd.
- * @param limits where unpacking a compressed image stops; see UnpackLimits
- * @throws ImageError 'open' if it cannot be opened or read, 'bad_gzip', 'bad_zstd' or 'unpack_limit' if it cannot be unpacked
- */
-export async function openDevice(path: string, limits: Partial<UnpackLimits> = {}): Promise<Device> {
-  const file = new FileDevice(path);
-  try {
-    const compression = compressionOf(file);
-    if (compression === undefined) return file;
-    const unpacked = await readCompressed(file, compression, limits);
-    file.close();
-    return unpacked;
-  } catch (error) {
-    file.close();
-    throw error;
-  }
-}
-
 /** An uncompressed image or a block device. */
-class FileDevice implements Device {
+export class FileDevice implements Device {
   readonly size: number;
   readonly #fd: number;
   #open = true;
 
+  /** @throws ImageError 'open' */
   constructor(readonly name: string) {
-    this.#fd = this.#system('cannot be opened', () => openSync(name, 'r'));
+    this.#fd = this.#system('open', undefined, () => openSync(name, 'r'));
     try {
       this.size = this.#findSize();
     } catch (error) {
@@ -53,13 +38,13 @@ class FileDevice implements Device {
   }
 
   read(offset: number, length: number): Uint8Array {
+    requireOpen(this.#open, this.name);
     requireInside(this, offset, length);
     const bytes = new Uint8Array(length);
     let filled = 0;
     while (filled < length) {
-      const got = this.#system('cannot be read', () =>
-        readSync(this.#fd, bytes, filled, length - filled, offset + filled),
-      );
+      const at = offset + filled;
+      const got = this.#system('io', at, () => readSync(this.#fd, bytes, filled, length - filled, at));
       if (got === 0)
         throw damage('past_end', 'the file became shorter while it was read', {
           file: this.name,
@@ -86,8 +71,7 @@ class FileDevice implements Device {
   /** stat gives a block device no size, so look for the last byte that can be read: double, then halve. */
   #probeSize(): number {
     const byte = new Uint8Array(1);
-    const readable = (at: number) =>
-      this.#system('cannot be read', () => readSync(this.#fd, byte, 0, 1, at)) === 1;
+    const readable = (at: number) => this.#system('open', at, () => readSync(this.#fd, byte, 0, 1, at)) === 1;
     let beyond = 1;
     while (beyond < Number.MAX_SAFE_INTEGER / 2 && readable(beyond - 1)) beyond *= 2;
     let size = Math.floor(beyond / 2);
@@ -99,13 +83,19 @@ class FileDevice implements Device {
     return size;
   }
 
-  #system<T>(what: string, call: () => T): T {
+  #system<T>(code: 'open' | 'io', byte: number | undefined, call: () => T): T {
     try {
       return call();
     } catch (error) {
-      throw damage('open', `${what}: ${(error as Error).message}`, { file: this.name }, error);
+      const where = { file: this.name, ...(byte !== undefined && { byte }) };
+      throw damage(code, `the system says ${(error as Error).message}`, where, error);
     }
   }
+}
+
+/** @throws ArgumentError 'A-DISPOSED' */
+export function requireOpen(isOpen: boolean, name: string): void {
+  if (!isOpen) throw new ArgumentError('A-DISPOSED', `${name}: it was closed, and cannot be read any more`);
 }
 
 /** Throws ImageError 'past_end' unless the range is inside of the device. */

@@ -1,7 +1,7 @@
 // The two entropy codes of zstd (RFC 8878 section 4): finite-state entropy and Huffman, both read backwards.
 // Everything here throws ZstdFault on input that no encoder makes.
 
-/** What is wrong with a zstd stream; `zstd.ts` adds the place. */
+/** What is wrong with a zstd stream; who reads the stream knows the place. */
 export class ZstdFault extends Error {}
 
 /** The value of up to 8 bytes; above 2^53 no longer exact. */

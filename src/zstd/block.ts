@@ -11,7 +11,7 @@ import {
   readHuffmanTable,
   singleSymbol,
   ZstdFault,
-} from './zstd-entropy.js';
+} from './entropy.js';
 
 export const MAX_BLOCK_BYTES = 128 * 1024;
 

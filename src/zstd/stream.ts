@@ -2,49 +2,38 @@
 // before it is used, the window is bounded, and the content checksum is verified.
 
 import { createXXHash64, type IHasher } from 'hash-wasm';
-import { damage } from './damage.js';
-import { BlockDecoder, MAX_BLOCK_BYTES, type Source, Window } from './zstd-block.js';
-import { littleEndian, ZstdFault } from './zstd-entropy.js';
+import { BlockDecoder, MAX_BLOCK_BYTES, type Source, Window } from './block.js';
+import { littleEndian, ZstdFault } from './entropy.js';
 
 /** What the zstd command takes, too, unless it is told to take more. */
 const MAX_WINDOW_BYTES = 128 * 1024 * 1024;
 const FRAME_MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
 
+export { ZstdFault };
+
 /**
  * The unpacked stream, piece by piece; a piece is valid until the next one is asked for.
  * @param source returns the next `length` bytes, fewer only at the end
- * @param name of the file, for messages
- * @throws ImageError 'bad_zstd'
+ * @throws ZstdFault while it is read, if it is no zstd stream; errors of `source` pass through
  */
-export async function unzstd(source: Source, name: string): Promise<Iterable<Uint8Array>> {
+export async function unzstd(source: Source): Promise<Iterable<Uint8Array>> {
   const hash = await createXXHash64();
-  return frames(source, name, hash);
+  return frames(source, hash);
 }
 
-function* frames(source: Source, name: string, hash: IHasher): Generator<Uint8Array> {
-  let at = 0;
+function* frames(source: Source, hash: IHasher): Generator<Uint8Array> {
   const input: Source = (length) => {
     const bytes = source(length);
     if (bytes.length < length) throw new ZstdFault('it is cut off');
-    at += length;
     return bytes;
   };
-  try {
-    for (let magic = source(4); magic.length > 0; magic = source(4)) {
-      if (magic.length < 4) throw new ZstdFault('it is cut off');
-      at += 4;
-      const word = littleEndian(magic);
-      if (word === FRAME_MAGIC) yield* frame(input, hash);
-      else if ((word & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) skip(input);
-      else throw new ZstdFault('what follows is no zstd frame');
-    }
-  } catch (error) {
-    if (!(error instanceof ZstdFault)) throw error;
-    throw damage('bad_zstd', `does not unpack with zstd, ${error.message}; the file is damaged`, {
-      file: name,
-      byte: at,
-    });
+  for (let magic = source(4); magic.length > 0; magic = source(4)) {
+    if (magic.length < 4) throw new ZstdFault('it is cut off');
+    const word = littleEndian(magic);
+    if (word === FRAME_MAGIC) yield* frame(input, hash);
+    else if ((word & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) skip(input);
+    else throw new ZstdFault('what follows is no zstd frame');
   }
 }
 
