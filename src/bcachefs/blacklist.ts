@@ -1,7 +1,7 @@
 // Sequence numbers of the journal that never counted: after a crash, those that were in flight are ruled out.
 
 /** `start` … `end - 1`. */
-export interface SeqRange {
+interface SeqRange {
   readonly start: bigint;
   readonly end: bigint;
 }

@@ -8,9 +8,11 @@
 import type { Where } from '../errors.js';
 import { type Checksums, isMac } from './checksum.js';
 import { advance, bsetNonce, type ChaChaKey, chacha20 } from './crypt.js';
-import { damage, SECTOR_BYTES } from './damage.js';
+import { damage } from './damage.js';
+import { SECTOR_BYTES } from './device.js';
 import { VERSION_SNAPSHOTS, versionText } from './names.js';
 import type { Superblock } from './superblock.js';
+import { viewOf } from './view.js';
 
 export interface BsetHeader {
   /** Byte of the node at which the keys start. */
@@ -46,7 +48,7 @@ export class BsetWalk {
     private readonly node: Uint8Array,
     private readonly at: (byte: number) => Where,
   ) {
-    this.#view = new DataView(node.buffer, node.byteOffset, node.length);
+    this.#view = viewOf(node);
   }
 
   first(): BsetHeader {

@@ -7,7 +7,7 @@ import { type ChaChaKey, type Nonce, polyKey } from './crypt.js';
 import { damage } from './damage.js';
 
 /** enum bch_csum_type. */
-export const CHECKSUM = {
+const CHECKSUM = {
   none: 0,
   crc32c: 1,
   crc64: 2,
@@ -29,7 +29,7 @@ const REVERSED_BITS = Uint8Array.from({ length: 256 }, (_, byte) => {
   return reversed;
 });
 
-export interface Mac {
+interface Mac {
   readonly key: ChaChaKey;
   readonly nonce: Nonce;
 }

@@ -1,7 +1,7 @@
 // The places that btree nodes were read from. Nodes never overlap; where pointers say otherwise, one of them is wrong.
 // This also bounds the work that an image can ask for by its size.
 
-import { SECTOR_BYTES } from './damage.js';
+import { SECTOR_BYTES } from './device.js';
 import type { Address } from './pointer.js';
 
 export class Claims {

@@ -1,6 +1,8 @@
 // ChaCha20 as bcachefs uses it: a nonce is state words 12 to 15, the first of which is the block counter.
 
 import { createCipheriv } from 'node:crypto';
+import type { Where } from '../errors.js';
+import { damage } from './damage.js';
 
 /** 32 bytes. */
 export type ChaChaKey = Uint8Array;
@@ -12,6 +14,26 @@ const NONCE_JOURNAL = 0x30000000;
 const NONCE_POLY = 0x80000000;
 const CHACHA_BLOCK_BYTES = 64;
 const POLY_KEY_BYTES = 32;
+const CLEAR_KEY_MAGIC = 'bch**key';
+
+/**
+ * The key of an encrypted file system, which can only be had where it was stored in the clear.
+ * @param stored 8 bytes of magic, then the key
+ * @param where of the superblock
+ * @throws ImageError 'passphrase' if the key is itself encrypted, 'no_key' if there is none
+ */
+export function clearKey(stored: Uint8Array | undefined, where: Where): ChaChaKey {
+  if (!stored)
+    throw damage('no_key', 'the file system is encrypted, and its key is not in the superblock', where);
+  if (Buffer.from(stored.subarray(0, 8)).toString('latin1') !== CLEAR_KEY_MAGIC) {
+    throw damage(
+      'passphrase',
+      'the file system is encrypted with a passphrase; only one with its key in the clear is read',
+      where,
+    );
+  }
+  return stored.slice(8);
+}
 
 /** The nonce of the bset at byte `offset` of its node. */
 export function bsetNonce(offset: number, seq: bigint, journalSeq: bigint): Nonce {

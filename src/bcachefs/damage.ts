@@ -2,8 +2,6 @@
 
 import { ImageError, type Where } from '../errors.js';
 
-export const SECTOR_BYTES = 512;
-
 /** An ImageError whose message starts with the place; `where.byte` is a byte of the device image. */
 export function damage(code: string, what: string, where: Where, cause?: unknown): ImageError {
   const node = where.btree === undefined ? [] : [`btree ${where.btree}`, `level ${where.level}`];

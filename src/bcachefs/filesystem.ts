@@ -4,14 +4,15 @@ import { ImageError, type Where } from '../errors.js';
 import type { UnpackerOptions } from '../index.js';
 import { Checksums } from './checksum.js';
 import { Claims } from './claims.js';
-import { asImageError, type DamageListener, DamageReport, damage, SECTOR_BYTES } from './damage.js';
-import type { Device } from './device.js';
+import { type ChaChaKey, clearKey } from './crypt.js';
+import { asImageError, type DamageListener, DamageReport, damage } from './damage.js';
+import { type Device, SECTOR_BYTES } from './device.js';
 import { FormatCache } from './formats.js';
 import { Journal } from './journal.js';
 import { BtreeUpdates, type Root } from './jset.js';
-import { encryptionKey } from './key.js';
+import { type Key, keyPosition, keyType } from './key.js';
 import { Members } from './members.js';
-import { btreeName, KEY_TYPE_DELETED } from './names.js';
+import { BTREE_IDS, btreeName, KEY_TYPE_DELETED } from './names.js';
 import {
   type BtreeNode,
   type Expected,
@@ -21,7 +22,7 @@ import {
   readNode,
   requireNodeHere,
 } from './node.js';
-import { type Address, type Key, keyPosition, keyType, type NodePointer, nodePointer } from './pointer.js';
+import { type Address, type NodePointer, nodePointer } from './pointer.js';
 import { POSITION_MAX, POSITION_MIN, type Position, positionText, successor } from './position.js';
 import { readSuperblock, type Superblock } from './superblock.js';
 
@@ -60,7 +61,7 @@ export class Filesystem {
     this.#report = new DamageReport(options.keepGoing ?? false, options.onDamage);
     this.#members = new Members(readSuperblocks(devices, checksums, this.#report), this.#report);
     this.superblock = this.#members.superblock;
-    const key = encryptionKey(this.superblock);
+    const key = keyOf(this.superblock);
     const formats = new FormatCache(options.engine ?? 'auto');
     this.#reader = { superblock: this.superblock, checksums, key, formats };
     this.#updates = this.#readUpdates();
@@ -74,6 +75,11 @@ export class Filesystem {
 
   btreeName(btreeId: number): string {
     return btreeName(btreeId, this.superblock.version);
+  }
+
+  /** Whether there can be a btree of that name; it may have no nodes. */
+  hasBtree(name: string): boolean {
+    return Array.from({ length: BTREE_IDS }, (_, id) => this.btreeName(id)).includes(name);
   }
 
   /**
@@ -105,7 +111,9 @@ export class Filesystem {
       return updates;
     }
     const journal = new Journal(this.superblock, this.#reader.checksums, this.#reader.key, this.#report);
-    for (const [dev, own] of this.#members.present) journal.scan(own, this.#members.member(dev));
+    for (const [dev, superblock] of this.#members.present) {
+      journal.scan(superblock, this.#members.member(dev));
+    }
     journal.replay(updates);
     return updates;
   }
@@ -156,7 +164,7 @@ export class Filesystem {
     const place = { btree: expected.btreeName, level: expected.level, sector: replica.sector };
     const found = this.#members.locate(replica, nodeBytes, { ...place, ...pointer.where });
     if (!found) return undefined;
-    const where: Where = { ...place, file: found.own.device.name, byte: found.byte };
+    const where: Where = { ...place, file: found.device.name, byte: found.byte };
     if (pointer.sectorsWritten * SECTOR_BYTES > nodeBytes) {
       throw damage(
         'sectors_written',
@@ -164,7 +172,7 @@ export class Filesystem {
         where,
       );
     }
-    const { device } = found.own;
+    const { device } = found;
     if (found.byte + nodeBytes > device.size) {
       throw damage('past_end', `the image ends at byte ${device.size}, before the end of the node`, where);
     }
@@ -231,6 +239,12 @@ function readSuperblocks(
   if (found.length === 0) throw failures[0]!;
   for (const failure of failures) report.lost(failure);
   return found;
+}
+
+/** Undefined if the file system is not encrypted. */
+function keyOf({ encryptionType, encryptedKey, device, sector }: Superblock): ChaChaKey | undefined {
+  if (encryptionType === 0) return undefined;
+  return clearKey(encryptedKey, { file: device.name, byte: sector * SECTOR_BYTES });
 }
 
 function rootPointer({ btreeId, key }: Root): NodePointer {

@@ -8,7 +8,7 @@ import {
   type UnpackerOptions,
 } from '../index.js';
 
-export interface KnownFormat {
+interface KnownFormat {
   readonly format: Format;
   readonly unpacker: Unpacker;
 }

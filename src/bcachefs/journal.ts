@@ -7,11 +7,12 @@
 import type { Where } from '../errors.js';
 import { type Checksums, isMac } from './checksum.js';
 import { type ChaChaKey, chacha20, journalNonce } from './crypt.js';
-import { asImageError, type DamageReport, damage, SECTOR_BYTES } from './damage.js';
-import type { Device } from './device.js';
+import { asImageError, type DamageReport, damage } from './damage.js';
+import { type Device, SECTOR_BYTES } from './device.js';
 import type { BtreeUpdates } from './jset.js';
 import { VERSION_SNAPSHOTS, versionText } from './names.js';
 import type { Member, Superblock } from './superblock.js';
+import { viewOf } from './view.js';
 
 const MAGIC = 0x245235c1a3625032n;
 const HEADER_BYTES = 56;
@@ -38,13 +39,10 @@ export class Journal {
   ) {}
 
   /** Finds the entries in the journal buckets of one device; the journals of all devices make one. */
-  scan(own: Superblock, member: Member): void {
-    for (const bucket of journalBuckets(own, member, this.report)) {
-      this.#scanBucket(
-        own.device,
-        bucket * member.bucketSectors * SECTOR_BYTES,
-        member.bucketSectors * SECTOR_BYTES,
-      );
+  scan(superblock: Superblock, member: Member): void {
+    const bucketBytes = member.bucketSectors * SECTOR_BYTES;
+    for (const bucket of journalBuckets(superblock, bucketBytes, this.report)) {
+      this.#scanBucket(superblock.device, bucket * bucketBytes, bucketBytes);
     }
   }
 
@@ -79,7 +77,7 @@ export class Journal {
     for (let at = 0; at + HEADER_BYTES <= length; ) {
       const where = { file: device.name, byte: start + at };
       const header = device.read(start + at, HEADER_BYTES);
-      const view = new DataView(header.buffer, header.byteOffset, HEADER_BYTES);
+      const view = viewOf(header);
       const seq = view.getBigUint64(24, true);
       if (view.getBigUint64(16, true) !== (MAGIC ^ this.superblock.uuidSeed) || seq < previous) return;
       const bytes = HEADER_BYTES + view.getUint32(40, true) * 8;
@@ -109,7 +107,7 @@ export class Journal {
     try {
       const bytes = this.#verified(entry);
       // Part of an encrypted entry's header is encrypted, too.
-      const lastSeq = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(48, true);
+      const lastSeq = viewOf(bytes).getBigUint64(48, true);
       this.#entries.set(entry.seq, { ...entry, lastSeq });
     } catch (error) {
       this.report.recovered(asImageError(error));
@@ -120,7 +118,7 @@ export class Journal {
   #verified(entry: Entry): Uint8Array {
     const where = { file: entry.device.name, byte: entry.byte };
     const bytes = entry.device.read(entry.byte, entry.length).slice();
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const view = viewOf(bytes);
     const flags = view.getUint32(36, true);
     if (flags & 0b10000) throw damage('big_endian', `journal entry ${entry.seq} is big-endian`, where);
     const version = view.getUint32(32, true);
@@ -146,21 +144,17 @@ export class Journal {
   }
 }
 
-function journalBuckets(own: Superblock, member: Member, report: DamageReport): Set<number> {
+function journalBuckets(superblock: Superblock, bucketBytes: number, report: DamageReport): Set<number> {
+  const { device, sector } = superblock;
   const buckets = new Set<number>();
-  const bucketsInImage = Math.floor(own.device.size / (member.bucketSectors * SECTOR_BYTES));
-  for (const { first, count } of own.journalBuckets) {
+  const bucketsInImage = Math.floor(device.size / bucketBytes);
+  for (const { first, count } of superblock.journalBuckets) {
     const end = first + count;
     const readable = Number(end < BigInt(bucketsInImage) ? end : BigInt(bucketsInImage));
     if (readable < end || buckets.size + Number(count) > MAX_BUCKETS) {
-      const where = { file: own.device.name, byte: own.sector * SECTOR_BYTES };
-      report.lost(
-        damage(
-          'journal_buckets',
-          `journal buckets from ${first} to ${end - 1n} are not all in the image`,
-          where,
-        ),
-      );
+      const where = { file: device.name, byte: sector * SECTOR_BYTES };
+      const what = `journal buckets from ${first} to ${end - 1n} are not all in the image`;
+      report.lost(damage('journal_buckets', what, where));
     }
     for (let bucket = Number(first); bucket < readable && buckets.size < MAX_BUCKETS; bucket++)
       buckets.add(bucket);

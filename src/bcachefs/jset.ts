@@ -4,9 +4,11 @@
 //   0 u64s:16 | 2 btree_id:8 | 3 level:8 | 4 type:8 | 8 payload
 
 import type { Where } from '../errors.js';
+import { BKEY_BYTES } from '../index.js';
 import { type DamageReport, damage } from './damage.js';
-import { type Key, keyPosition } from './pointer.js';
+import { isUnpacked, type Key, keyPosition, storedBytes } from './key.js';
 import type { Position } from './position.js';
+import { viewOf } from './view.js';
 
 export interface Root {
   readonly btreeId: number;
@@ -16,11 +18,9 @@ export interface Root {
 }
 
 /** Levels 0 to 3. */
-export const MAX_DEPTH = 4;
+const MAX_DEPTH = 4;
 
 const HEADER_BYTES = 8;
-const KEY_BYTES = 40;
-const FORMAT_CURRENT = 1;
 const TYPE_BTREE_KEYS = 0;
 const TYPE_BTREE_ROOT = 1;
 
@@ -35,7 +35,7 @@ export class BtreeUpdates {
 
   /** @param where of the first entry */
   apply(entries: Uint8Array, where: Where): void {
-    const view = new DataView(entries.buffer, entries.byteOffset, entries.length);
+    const view = viewOf(entries);
     for (let at = 0; at + HEADER_BYTES <= entries.length; ) {
       const end = at + HEADER_BYTES + view.getUint16(at, true) * 8;
       const place = { ...where, byte: where.byte! + at };
@@ -88,16 +88,15 @@ export class BtreeUpdates {
 
 function* unpackedKeys(payload: Uint8Array, where: Where): Generator<Key> {
   for (let at = 0; at < payload.length; ) {
-    const length = payload[at]! * 8;
+    const length = storedBytes(payload, at);
     const place = { ...where, byte: where.byte! + at };
-    if (length < KEY_BYTES || at + length > payload.length) {
-      throw damage('key_length', `a key of ${payload[at]} words does not fit here`, place);
+    if (length < BKEY_BYTES || at + length > payload.length) {
+      throw damage('key_length', `a key of ${length} bytes does not fit here`, place);
     }
-    if ((payload[at + 1]! & 0x7f) !== FORMAT_CURRENT)
-      throw damage('key_format', 'a key in the journal is packed', place);
+    if (!isUnpacked(payload, at)) throw damage('key_format', 'a key in the journal is packed', place);
     yield {
-      unpacked: payload.subarray(at, at + KEY_BYTES),
-      value: payload.subarray(at + KEY_BYTES, at + length),
+      unpacked: payload.subarray(at, at + BKEY_BYTES),
+      value: payload.subarray(at + BKEY_BYTES, at + length),
       where: place,
     };
     at += length;

@@ -1,7 +1,8 @@
 // The devices of a file system: which images belong together, and where on them an address is.
 
 import type { Where } from '../errors.js';
-import { type DamageReport, damage, SECTOR_BYTES } from './damage.js';
+import { type DamageReport, damage } from './damage.js';
+import { type Device, SECTOR_BYTES } from './device.js';
 import type { Address } from './pointer.js';
 import type { Member, Superblock } from './superblock.js';
 
@@ -20,7 +21,7 @@ export class Members {
     const ours = superblocks.filter((each) => each.uuid === superblocks[0]!.uuid);
     this.superblock = ours.reduce((a, b) => (a.seq >= b.seq ? a : b));
     for (const each of superblocks) report.attempt(() => this.#add(each));
-    for (const own of this.#byIndex.values()) report.attempt(() => this.#requireWhole(own));
+    for (const each of this.#byIndex.values()) report.attempt(() => this.#requireWhole(each));
     this.#tellMissing(report);
   }
 
@@ -39,35 +40,32 @@ export class Members {
    * @returns undefined if the device was not given
    * @throws ImageError 'bad_address' if no btree node can be there
    */
-  locate(address: Address, nodeBytes: number, where: Where): { own: Superblock; byte: number } | undefined {
+  locate(address: Address, nodeBytes: number, where: Where): { device: Device; byte: number } | undefined {
     const { dev, sector } = address;
     const bad = (why: string) =>
       damage('bad_address', `the node is said to be at sector ${sector} of device ${dev}, ${why}`, where);
     const member = this.superblock.members[dev];
     if (!member || member.uuid === NO_UUID) throw bad('and there is no such device');
-    const own = this.#byIndex.get(dev);
-    if (!own) return undefined;
+    const device = this.#byIndex.get(dev)?.device;
+    if (!device) return undefined;
     const bucket = Math.floor(sector / member.bucketSectors);
     if (bucket < member.firstBucket || BigInt(bucket) >= member.bucketCount)
       throw bad('outside of its buckets');
     const end = (sector % member.bucketSectors) + nodeBytes / SECTOR_BYTES;
     if (end > member.bucketSectors) throw bad('across the end of a bucket');
-    return { own, byte: sector * SECTOR_BYTES };
+    return { device, byte: sector * SECTOR_BYTES };
   }
 
-  #add(own: Superblock): void {
-    const { device, deviceIndex, uuid } = own;
-    const where = { file: device.name, byte: own.sector * SECTOR_BYTES };
-    const { superblock } = this;
-    if (uuid !== superblock.uuid) {
-      throw damage(
-        'foreign_device',
-        `it belongs to another file system than ${superblock.device.name}`,
-        where,
-      );
+  #add(superblock: Superblock): void {
+    const { device, sector, deviceIndex, uuid, members } = superblock;
+    const where = { file: device.name, byte: sector * SECTOR_BYTES };
+    const newest = this.superblock;
+    if (uuid !== newest.uuid) {
+      const what = `it belongs to another file system than ${newest.device.name}`;
+      throw damage('foreign_device', what, where);
     }
-    const member = superblock.members[deviceIndex];
-    if (!member || member.uuid === NO_UUID || member.uuid !== own.members[deviceIndex]?.uuid) {
+    const member = newest.members[deviceIndex];
+    if (!member || member.uuid === NO_UUID || member.uuid !== members[deviceIndex]?.uuid) {
       throw damage('foreign_device', `it is no longer device ${deviceIndex} of its file system`, where);
     }
     const other = this.#byIndex.get(deviceIndex);
@@ -75,7 +73,7 @@ export class Members {
       throw damage('duplicate_device', `it is device ${deviceIndex}, and so is ${other.device.name}`, where);
     if (member.bucketSectors === 0)
       throw damage('bucket_size', `device ${deviceIndex} has buckets of no size`, where);
-    this.#byIndex.set(deviceIndex, own);
+    this.#byIndex.set(deviceIndex, superblock);
   }
 
   #requireWhole({ device, deviceIndex }: Superblock): void {

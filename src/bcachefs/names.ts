@@ -32,6 +32,9 @@ const BTREE_NAMES = [
   'damage',
 ] as const;
 
+/** A btree id is a byte in the journal. */
+export const BTREE_IDS = 256;
+
 /** 18 was called rebalance_work until reconcile took its place. */
 const BTREE_REBALANCE_WORK = 18;
 const VERSION_RECONCILE = version(1, 33);

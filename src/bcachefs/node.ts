@@ -3,13 +3,15 @@
 //   0 csum:128 | 16 magic:64 | 24 flags:64 | 32 min_key:160 | 52 max_key:160 | 80 format:448 | 136 first bset | 160 keys
 
 import { FormatError, type ImageError, type Where } from '../errors.js';
-import type { Format, Unpacker } from '../index.js';
+import { BKEY_BYTES, BKEY_FORMAT_BYTES, type Field, type Format, type Unpacker } from '../index.js';
 import { type BsetHeader, BsetWalk, FIRST_BSET_BYTE, type Sealed } from './bset.js';
 import { asImageError, damage } from './damage.js';
 import type { FormatCache } from './formats.js';
+import { isUnpacked, storedBytes } from './key.js';
 import type { NodePointer } from './pointer.js';
 import { type Position, positionAt, positionText } from './position.js';
 import type { Superblock } from './superblock.js';
+import { viewOf } from './view.js';
 
 /** A set of keys, as a range of bytes of its node, and unpacked. */
 export interface Bset extends BsetHeader {
@@ -68,8 +70,6 @@ export interface NodeReader extends Sealed {
 export const NODE_HEADER_BYTES = 160;
 const NODE_MAGIC = 0x90135c78b99e07f5n;
 const FORMAT_BYTE = 80;
-const FORMAT_BYTES = 56;
-const KEY_BYTES = 40;
 
 /**
  * Every key of a node as it is stored, bset by bset: deleted keys and keys that later bsets replace are among them.
@@ -79,11 +79,17 @@ export function* nodeKeys(node: BtreeNode): Generator<NodeKey> {
   for (const bset of node.bsets) {
     for (let i = 0; i < bset.keyCount; i++) {
       const o = bset.offsets[i]!;
-      const packed = (node.bytes[o + 1]! & 0x7f) === 0;
-      const value = node.bytes.subarray(o + (packed ? packedBytes : KEY_BYTES), o + node.bytes[o]! * 8);
-      yield { o, packed, unpacked: bset.unpacked.subarray(i * KEY_BYTES, (i + 1) * KEY_BYTES), value };
+      const packed = !isUnpacked(node.bytes, o);
+      const keyBytes = packed ? packedBytes : BKEY_BYTES;
+      const value = node.bytes.subarray(o + keyBytes, o + storedBytes(node.bytes, o));
+      yield { o, packed, unpacked: bset.unpacked.subarray(i * BKEY_BYTES, (i + 1) * BKEY_BYTES), value };
     }
   }
+}
+
+/** The fields that struct bkey_format describes: inode, offset, snapshot, size, version_hi and version_lo. */
+export function packedFields(format: Format): readonly Field[] {
+  return format.fields.filter(({ name }) => !['u64s', 'needs_whiteout', 'type'].includes(name));
 }
 
 /** Checks the little that tells a node from anything else: its magic number and seq. */
@@ -119,7 +125,7 @@ export function readNode(
   const walk = new BsetWalk(reader, written, at);
   const first = walk.first();
   checkIdentity(written, expected, at);
-  const formatBytes = written.subarray(FORMAT_BYTE, FORMAT_BYTE + FORMAT_BYTES);
+  const formatBytes = written.subarray(FORMAT_BYTE, FORMAT_BYTE + BKEY_FORMAT_BYTES);
   const { format, unpacker } = formatOf(reader.formats, formatBytes, at(FORMAT_BYTE));
   const bsets: Bset[] = [];
   let fault: ImageError | undefined;
@@ -187,5 +193,3 @@ function formatOf(formats: FormatCache, raw: Uint8Array, where: Where) {
     throw damage('bad_format', `the key format is not legal: ${error.message}`, where, error);
   }
 }
-
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -6,17 +6,10 @@
 
 import type { Where } from '../errors.js';
 import { damage } from './damage.js';
+import { type Key, keyPosition, keyType } from './key.js';
 import { KEY_TYPE_BTREE_PTR, KEY_TYPE_BTREE_PTR_V2 } from './names.js';
 import { POSITION_BYTES, type Position, positionAt } from './position.js';
-
-/** A key as it is found, with its value; what follows the key's 40 bytes in the unpacked form. */
-export interface Key {
-  /** struct bkey: 40 bytes. */
-  readonly unpacked: Uint8Array;
-  readonly value: Uint8Array;
-  /** Where the key was found. */
-  readonly where: Where;
-}
+import { viewOf } from './view.js';
 
 export interface Address {
   readonly dev: number;
@@ -38,12 +31,8 @@ export interface NodePointer {
   readonly where: Where;
 }
 
-export const KEY_SNAPSHOT_BYTE = 20;
 const V2_BYTES = 40;
 const POINTER_TYPE_BIT = 1n;
-
-export const keyType = (unpacked: Uint8Array): number => unpacked[2]!;
-export const keyPosition = (unpacked: Uint8Array): Position => positionAt(unpacked, KEY_SNAPSHOT_BYTE);
 
 /** @throws ImageError 'not_a_pointer' */
 export function nodePointer(key: Key): NodePointer {
@@ -60,7 +49,7 @@ export function nodePointer(key: Key): NodePointer {
   if (isV2 && value.length < V2_BYTES) {
     throw damage('not_a_pointer', `a btree_ptr_v2 of ${value.length} bytes is too short`, where);
   }
-  const view = new DataView(value.buffer, value.byteOffset, value.length);
+  const view = viewOf(value);
   const replicas = addresses(view, isV2 ? V2_BYTES : 0);
   if (replicas.length === 0)
     throw damage('not_a_pointer', 'the key says nowhere where the btree node is', where);

@@ -7,9 +7,10 @@
 
 import { Blacklist } from './blacklist.js';
 import { type Checksums, isMac } from './checksum.js';
-import { asImageError, type DamageReport, damage, SECTOR_BYTES } from './damage.js';
-import type { Device } from './device.js';
+import { asImageError, type DamageReport, damage } from './damage.js';
+import { type Device, SECTOR_BYTES } from './device.js';
 import { versionText } from './names.js';
+import { viewOf } from './view.js';
 
 export interface Member {
   /** 32 hex digits; all 0 where there is no such device. */
@@ -267,7 +268,6 @@ function hasMagic(bytes: Uint8Array, at: number): boolean {
   return MAGICS.includes(hex(bytes.subarray(at, at + 16)));
 }
 
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 const hex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 const isPowerOf2 = (value: number): boolean => value > 0 && (value & (value - 1)) === 0;

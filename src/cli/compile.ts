@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import {
   bkeyFormat,
+  bkeyU64s,
   compileFormat,
   defineFormat,
   disassemble,
@@ -30,7 +31,8 @@ export const compileCommand: Command = {
   --emit x64      the x86-64 routine, disassembled
   --emit hex      the bytes of the x86-64 routine
   --emit bpf-hex  the bytes of the BPF program
-  --engine NAME   the way to x86-64: bpf (the default: lowered, verified, compiled) or native (emitted directly)`,
+  --engine NAME   the way to x86-64: bpf (the default: lowered, verified, compiled) or native (emitted directly;
+                  it has no BPF, only --emit x64 or hex)`,
   values: ['format', 'bits', 'offsets', 'emit', 'engine'],
   flags: [],
   async run(line, output) {
@@ -39,6 +41,8 @@ export const compileCommand: Command = {
     const emit = line.values.emit ?? 'bpf';
     const engine = line.values.engine ?? 'bpf';
     if (engine !== 'bpf' && engine !== 'native') line.fail(`--engine must be bpf or native, not '${engine}'`);
+    if (engine === 'native' && emit.startsWith('bpf'))
+      line.fail(`the native engine has no BPF; --emit ${emit} is of --engine bpf`);
     const code = () => (engine === 'native' ? emitNative(format) : compileFormat(format));
     switch (emit) {
       case 'bpf':
@@ -64,7 +68,7 @@ export const compileCommand: Command = {
 };
 
 /** The program with the number of each instruction's slot. */
-export function numbered(format: Format): string {
+function numbered(format: Format): string {
   const program = lower(format);
   return disassemble(program)
     .trimEnd()
@@ -82,12 +86,8 @@ function readFormat(line: CommandLine): Format {
   const bitsPerField = numberList(bits, '--bits', line).map(Number);
   const fieldOffset =
     offsets === undefined ? bitsPerField.map(() => 0n) : numberList(offsets, '--offsets', line);
-  return bkeyFormat({ keyU64s: wordsFor(bitsPerField), bitsPerField, fieldOffset });
+  return bkeyFormat({ keyU64s: bkeyU64s(bitsPerField), bitsPerField, fieldOffset });
 }
-
-/** key_u64s follows from the bits: 24 of header, then the fields. */
-const wordsFor = (bits: readonly number[]): number =>
-  Math.ceil((24 + bits.reduce((sum, one) => sum + one, 0)) / 64);
 
 function numberList(text: string, option: string, { fail }: CommandLine): bigint[] {
   return text.split(',').map((word) => {
@@ -112,7 +112,7 @@ function formatFromJson(json: unknown): Format {
     return defineFormat(withBigints(json, ['offset', 'value']) as FormatSpec);
   }
   const bitsPerField = spec.bits_per_field as number[];
-  const words = Array.isArray(bitsPerField) ? wordsFor(bitsPerField) : 0;
+  const words = Array.isArray(bitsPerField) ? bkeyU64s(bitsPerField) : 0;
   const fieldOffset = Array.isArray(spec.field_offset) ? spec.field_offset.map(toBigint) : [];
   const keyU64s = (spec.key_u64s as number | undefined) ?? words;
   return bkeyFormat({ keyU64s, bitsPerField, fieldOffset: fieldOffset as bigint[] });

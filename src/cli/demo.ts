@@ -1,19 +1,21 @@
 // `npm start`: the whole pipeline on a real file system, on one screen.
 
 import { fileURLToPath } from 'node:url';
-import { type BtreeNode, openDevice, openFilesystem } from '../bcachefs/index.js';
+import { type BtreeNode, openDevice, openFilesystem, packedFields } from '../bcachefs/index.js';
 import {
+  BKEY_BYTES,
   compileFormat,
   createUnpacker,
   disassemble,
+  ENGINES,
   type EngineName,
   type Format,
   listing,
   lower,
   type Unpacker,
 } from '../index.js';
-import { formatText, keyCount, packedFields } from './images.js';
-import { type Command, ENGINES, EXIT } from './options.js';
+import { formatText } from './images.js';
+import { type Command, EXIT } from './options.js';
 import type { Output } from './output.js';
 
 const SAMPLE = new URL('../../sample/mini.img.zst', import.meta.url);
@@ -31,11 +33,15 @@ export const demoCommand: Command = {
   flags: [],
   async run(line, output) {
     if (line.operands.length > 0) line.fail('demo takes no operands');
-    const nodes = await readSample();
-    await printTrees(nodes, output);
-    const agree = await printEngines(nodes, output);
-    await printRoutine(nodes, output);
-    return agree ? EXIT.ok : EXIT.unreadable;
+    const samples = await readSample();
+    try {
+      await printTrees(samples, output);
+      const agree = await printEngines(samples, output);
+      await printRoutine(samples, output);
+      return agree ? EXIT.ok : EXIT.unreadable;
+    } finally {
+      for (const { unpackers } of samples) for (const unpacker of unpackers.values()) unpacker.dispose();
+    }
   },
 };
 
@@ -49,6 +55,7 @@ async function readSample(): Promise<Sample[]> {
   const device = await openDevice(fileURLToPath(SAMPLE));
   const filesystem = await openFilesystem([device], { engine: 'reference' });
   const nodes = [...filesystem.nodes()];
+  filesystem.close();
   device.close();
   const known = new Map<string, Map<EngineName, Unpacker>>();
   return nodes.map((node) => {
@@ -77,7 +84,7 @@ function treeLine(name: string, samples: readonly Sample[]): string {
   const routines = [...new Set(samples.map(({ unpackers }) => unpackers))];
   const codeBytes = (engine: EngineName) =>
     routines.reduce((sum, unpackers) => sum + unpackers.get(engine)!.codeBytes!, 0);
-  const keys = samples.reduce((sum, { node }) => sum + keyCount(node), 0);
+  const keys = samples.reduce((sum, { node }) => sum + node.keyCount, 0);
   const counts = [
     String(samples.length).padStart(6),
     String(routines.length).padStart(8),
@@ -87,12 +94,12 @@ function treeLine(name: string, samples: readonly Sample[]): string {
 }
 
 async function printEngines(samples: readonly Sample[], output: Output): Promise<boolean> {
-  const keys = samples.reduce((sum, { node }) => sum + keyCount(node), 0);
+  const keys = samples.reduce((sum, { node }) => sum + node.keyCount, 0);
   const differing = new Map(ENGINES.map((engine) => [engine, countDifferences(samples, engine)]));
   const agree = [...differing.values()].every((count) => count === 0);
   await output.print(
     agree
-      ? `\nAll ${ENGINES.length} engines give the same 40 bytes for each of the ${keys} keys. Keys per second on one core:\n`
+      ? `\nAll ${ENGINES.length} engines give the same ${BKEY_BYTES} bytes for each of the ${keys} keys. Keys per second on one core:\n`
       : '\nThe engines DISAGREE:\n',
   );
   await output.print(`${'engine'.padEnd(12)} ${'as stored'.padStart(13)} ${'in a stream'.padStart(13)}`);
@@ -119,7 +126,7 @@ function countDifferences(samples: readonly Sample[], engine: EngineName): numbe
     for (const { start, end, unpacked, keyCount: keys } of node.bsets) {
       const { out } = unpackers.get(engine)!.unpackStream(node.bytes, { start, end });
       for (let i = 0; i < keys; i++) {
-        const range = [i * 40, i * 40 + 40] as const;
+        const range = [i * BKEY_BYTES, (i + 1) * BKEY_BYTES] as const;
         if (Buffer.compare(out.subarray(...range), unpacked.subarray(...range)) !== 0) count++;
       }
     }
@@ -169,7 +176,7 @@ function rate(work: readonly Work[]): string {
 }
 
 function mostKeys(samples: readonly Sample[]): Sample {
-  return samples.reduce((most, sample) => (keyCount(sample.node) > keyCount(most.node) ? sample : most));
+  return samples.reduce((most, sample) => (sample.node.keyCount > most.node.keyCount ? sample : most));
 }
 
 /** The format of the node with the most keys, beside what it became. */
@@ -177,7 +184,7 @@ async function printRoutine(samples: readonly Sample[], output: Output): Promise
   const { node } = mostKeys(samples);
   const { format } = node;
   const code = compileFormat(format);
-  await output.print(`\nOne routine: ${node.btreeName}, ${keyCount(node)} keys, ${formatWords(format)}\n`);
+  await output.print(`\nOne routine: ${node.btreeName}, ${node.keyCount} keys, ${formatWords(format)}\n`);
   const bpf = disassemble(lower(format)).trimEnd().split('\n');
   const x86 = listing(code).map(({ text }) => text);
   await output.print(`${`BPF, ${bpf.length} instructions`.padEnd(36)}x86-64, ${code.length} bytes`);

@@ -1,10 +1,13 @@
 // What `nodes` and `keys` have in common: the images of a file system, its nodes, and what is said of damage.
 
-import { type BtreeNode, type Device, openDevice, openFilesystem } from '../bcachefs/index.js';
+import { type BtreeNode, type Device, openDevice, openFilesystem, packedFields } from '../bcachefs/index.js';
 import { bytesOption, type CommandLine, EXIT, engineOption } from './options.js';
 
 export const IMAGE_VALUES = ['engine', 'btree', 'max-unpacked', 'max-kept'];
 export const IMAGE_FLAGS = ['json', 'keep-going'];
+
+export const IMAGE_USAGE = `IMAGE… [--btree NAME] [--engine NAME] [--json] [--keep-going]
+       [--max-unpacked SIZE] [--max-kept SIZE]`;
 
 export const IMAGE_HELP = `IMAGE is a bcachefs image or block device; name all devices of one file system. Images compressed with zstd or
 gzip are read directly.
@@ -15,9 +18,6 @@ gzip are read directly.
   --keep-going        report damage and read what else can be read
   --max-unpacked SIZE how far a compressed image may unpack (default 16G)
   --max-kept SIZE     how much of it may be other than zeros, and so in memory (default 1G)`;
-
-/** Btree ids are below this (BTREE_ID_NR_MAX). */
-const BTREE_IDS = 63;
 
 /**
  * Visits every node of the images that the command line names.
@@ -50,8 +50,8 @@ export async function visitNodes(
     });
     try {
       const { btree } = line.values;
-      const known = Array.from({ length: BTREE_IDS }, (_, id) => filesystem.btreeName(id));
-      if (btree !== undefined && !known.includes(btree)) line.fail(`there is no btree called '${btree}'`);
+      if (btree !== undefined && !filesystem.hasBtree(btree))
+        line.fail(`there is no btree called '${btree}'`);
       for (const node of filesystem.nodes(btree === undefined ? {} : { btree })) {
         if (!(await visit(node))) break;
       }
@@ -64,15 +64,8 @@ export async function visitNodes(
   return damaged ? EXIT.unreadable : EXIT.ok;
 }
 
-export const keyCount = (node: BtreeNode): number => node.bsets.reduce((sum, bset) => sum + bset.keyCount, 0);
-
 /** `2 words: 32 29 32 11 0 0`, with the offsets that are not 0 behind a plus sign. */
 export function formatText({ format }: BtreeNode): string {
   const fields = packedFields(format);
   return `${format.keyU64s}: ${fields.map(({ bits, offset }) => (offset === 0n ? `${bits}` : `${bits}+${offset}`)).join(' ')}`;
-}
-
-/** inode, offset, snapshot, size, version_hi and version_lo, as in struct bkey_format. */
-export function packedFields(format: BtreeNode['format']): BtreeNode['format']['fields'] {
-  return format.fields.filter(({ name }) => name !== 'u64s' && name !== 'needs_whiteout' && name !== 'type');
 }

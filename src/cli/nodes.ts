@@ -1,19 +1,11 @@
-import type { BtreeNode } from '../bcachefs/index.js';
-import {
-  formatText,
-  IMAGE_FLAGS,
-  IMAGE_HELP,
-  IMAGE_VALUES,
-  keyCount,
-  packedFields,
-  visitNodes,
-} from './images.js';
+import { type BtreeNode, packedFields } from '../bcachefs/index.js';
+import { formatText, IMAGE_FLAGS, IMAGE_HELP, IMAGE_USAGE, IMAGE_VALUES, visitNodes } from './images.js';
 import type { Command } from './options.js';
 
 export const nodesCommand: Command = {
   name: 'nodes',
   summary: 'list the btree nodes of a bcachefs image, with their formats',
-  usage: 'usage: bpf-unpack nodes IMAGE… [--btree NAME] [--engine NAME] [--json] [--keep-going]',
+  usage: `usage: bpf-unpack nodes ${IMAGE_USAGE}`,
   help: `Prints a line for each btree node: btree, level, device:sector, keys, bytes of machine code of the routine that unpacks
 them, and the key format: words of a packed key, then bits+offset of inode, offset, snapshot, size, version.hi and
 version.lo.
@@ -41,7 +33,7 @@ const HEADING = `${columns('btree', 'level', 'dev:sector', 'keys', 'code')}  for
 function nodeLine(node: BtreeNode): string {
   const { btreeName, level, dev, sector, unpacker } = node;
   const code = unpacker.codeBytes === undefined ? '-' : String(unpacker.codeBytes);
-  return `${columns(btreeName, String(level), `${dev}:${sector}`, String(keyCount(node)), code)}  ${formatText(node)}`;
+  return `${columns(btreeName, String(level), `${dev}:${sector}`, String(node.keyCount), code)}  ${formatText(node)}`;
 }
 
 function nodeObject(node: BtreeNode): object {
@@ -57,6 +49,6 @@ function nodeObject(node: BtreeNode): object {
       bits_per_field: fields.map(({ bits }) => bits),
       field_offset: fields.map(({ offset }) => String(offset)),
     },
-    keys: keyCount(node),
+    keys: node.keyCount,
   };
 }

@@ -1,7 +1,7 @@
 // The command line: words to options, by each command's own list.
 
 import { parseArgs } from 'node:util';
-import type { EngineName } from '../index.js';
+import { ENGINES, type EngineName } from '../index.js';
 import type { Output } from './output.js';
 
 export const EXIT = { ok: 0, unreadable: 1, usage: 2 } as const;
@@ -63,8 +63,6 @@ export function parseCommandLine(command: Command, words: readonly string[]): Co
     fail,
   };
 }
-
-export const ENGINES: readonly EngineName[] = ['bpf', 'native', 'interpreter', 'reference'];
 
 export function engineOption({ values, fail }: CommandLine): 'auto' | EngineName {
   const engine = values.engine ?? 'auto';
