@@ -1,7 +1,7 @@
 // Where BPF registers live, and how calls cross the System V ABI: arguments in rdi, rsi, rdx, rcx, r8, the result in
 // rax. BPF's calling convention fits, so that a leaf that keeps to r0 … r5 needs no frame at all.
 
-import { FRAME_POINTER, STACK_BYTES } from '../../bpf/isa.js';
+import { FIRST_SAVED, FRAME_POINTER, STACK_BYTES } from '../../bpf/isa.js';
 import type { Program } from '../../bpf/program.js';
 import { type MachineCode, makeCode } from '../target.js';
 import { Assembler } from './assemble.js';
@@ -9,8 +9,6 @@ import {
   type Bits,
   R8,
   R9,
-  R10,
-  R11,
   R13,
   R14,
   R15,
@@ -26,12 +24,8 @@ import {
   register,
 } from './operands.js';
 
-/** The x86 register of each BPF register. r12 is left out: as a base it costs a byte. */
-export const REGISTER_MAP: readonly number[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
-/** Registers that hold no BPF register and that no call keeps. */
-export const SCRATCH = [R9, R10, R11] as const;
-
-const FIRST_SAVED = 6;
+/** The x86 register of each BPF register. r12 is left out: as a base it costs a byte; r9 to r11 are free. */
+const REGISTER_MAP: readonly number[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
 
 /** BPF register `bpf` as an x86 operand. */
 export const mapped = (bpf: number, bits: Bits = 64): Register => register(REGISTER_MAP[bpf]!, bits);

@@ -1,7 +1,8 @@
 // Instructions in a row, with labels. A jump is kept apart until the end: all start short, and those that do not
 // reach their label grow, which may push others out of reach, until nothing changes.
 
-import { ByteBuffer, encode, formFor, formsOf } from './encode.js';
+import { ByteBuffer } from './byte-buffer.js';
+import { encode, formFor, formsOf } from './encode.js';
 import type { Condition, Form } from './forms.js';
 import { type Operand, register } from './operands.js';
 

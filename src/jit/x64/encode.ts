@@ -9,6 +9,7 @@
 //   1 one byte, 2 four bytes, 3 rm is a register. rm 4 (rsp, r12) means that a SIB byte follows, whose index 4
 //   means none; mod 0 with rm 5 (rbp, r13) means something else, so these bases always have a displacement.
 
+import type { ByteBuffer } from './byte-buffer.js';
 import { FORMS, type Form, type OperandKind } from './forms.js';
 import { type Bits, Memory, type Operand, Register } from './operands.js';
 
@@ -17,36 +18,6 @@ const MOD = { none: 0, byte: 1, long: 2, register: 3 };
 const SIB_FOLLOWS = 4;
 const NO_INDEX = 4;
 const NEEDS_DISPLACEMENT = 5;
-
-/** A growing run of bytes. */
-export class ByteBuffer {
-  #bytes = new Uint8Array(256);
-  length = 0;
-
-  byte(value: number): void {
-    if (this.length === this.#bytes.length) this.#grow();
-    this.#bytes[this.length++] = value;
-  }
-
-  /** The low `size` bytes of a number, lowest first; more than 4 of a bigint only. */
-  little(value: number | bigint, size: number): void {
-    if (typeof value === 'bigint') {
-      for (let i = 0; i < size; i++) this.byte(Number((value >> BigInt(8 * i)) & 0xffn));
-    } else {
-      for (let i = 0; i < size; i++) this.byte((value >> (8 * i)) & 0xff);
-    }
-  }
-
-  bytes(): Uint8Array {
-    return this.#bytes.slice(0, this.length);
-  }
-
-  #grow(): void {
-    const bytes = new Uint8Array(this.#bytes.length * 2);
-    bytes.set(this.#bytes);
-    this.#bytes = bytes;
-  }
-}
 
 const byMnemonic = new Map<string, Form[]>();
 for (const form of FORMS) {

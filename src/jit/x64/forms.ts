@@ -1,5 +1,6 @@
-// The x86-64 instruction forms that the back ends use, as one table in the notation of Intel's manual (volume 2,
-// "Instruction Format"). Encoder and encoder tests derive from its rows; no opcode number stands anywhere else.
+// The x86-64 instruction forms that the back ends emit, each of them somewhere, as one table in the notation of Intel's
+// manual (volume 2, "Instruction Format"). Encoder and encoder tests derive from its rows; no opcode number stands
+// anywhere else.
 //
 //   operands   r32 ModRM.reg   rm32 ModRM.rm, register or memory   m32 ModRM.rm, memory   o32 low bits of the opcode
 //              a32 al, ax, eax, rax   cl   1   imm8 as wide as the operation   simm8 sign-extended to its width
@@ -7,12 +8,12 @@
 //   encoding   66, F0 prefixes   REX.W   hex opcode bytes   +r register in the last of them   /r ModRM
 //              /0 … /7 ModRM with that digit as its reg   ib iw id io immediate   cb cd distance of 1 or 4 bytes
 //
-// A `?` stands for a width: one row each for 16 (prefix 66), 32 and 64 bits (REX.W). Among the rows of a mnemonic
-// the first that takes the operands is used, so shorter ones come first.
+// A `?` stands for a width: one row each for 32 and 64 bits (REX.W). Among the rows of a mnemonic the first that
+// takes the operands is used, so shorter ones come first.
 
 import type { Bits } from './operands.js';
 
-export type Role = 'r' | 'rm' | 'm' | 'o' | 'a' | 'cl' | '1' | 'imm' | 'simm' | 'uimm' | 'rel';
+type Role = 'r' | 'rm' | 'm' | 'o' | 'a' | 'cl' | '1' | 'imm' | 'simm' | 'uimm' | 'rel';
 
 export interface OperandKind {
   readonly role: Role;
@@ -36,12 +37,9 @@ export interface Form {
   readonly distanceBytes: 0 | 1 | 4;
 }
 
-/** Condition codes in the order of their numbers. */
-export const CONDITIONS = [
-  ...['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a'],
-  ...['s', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'],
-] as const;
-export type Condition = (typeof CONDITIONS)[number];
+/** Condition codes. */
+const CONDITIONS = { b: 2, ae: 3, e: 4, ne: 5, be: 6, a: 7, l: 12, ge: 13, le: 14, g: 15 } as const;
+export type Condition = keyof typeof CONDITIONS;
 
 type Row = readonly [mnemonic: string, operands: string, encoding: string];
 
@@ -52,68 +50,55 @@ function arithmeticRows(): Row[] {
   return Object.entries(digits).flatMap(([op, digit]): Row[] => {
     const opcode = (low: number) => hex(digit * 8 + low);
     return [
-      [op, 'rm8 r8', `${opcode(0)} /r`],
       [op, 'rm? r?', `${opcode(1)} /r`],
-      [op, 'r8 rm8', `${opcode(2)} /r`],
-      [op, 'r? rm?', `${opcode(3)} /r`],
       [op, 'rm? simm8', `83 /${digit} ib`],
-      [op, 'a8 imm8', `${opcode(4)} ib`],
       [op, 'a? imm?', `${opcode(5)} i?`],
-      [op, 'rm8 imm8', `80 /${digit} ib`],
       [op, 'rm? imm?', `81 /${digit} i?`],
     ];
   });
 }
 
 function shiftRows(): Row[] {
-  const digits = { rol: 0, ror: 1, shl: 4, shr: 5, sar: 7 };
+  const digits = { shl: 4, shr: 5, sar: 7 };
   return Object.entries(digits).flatMap(([op, digit]): Row[] => [
-    [op, 'rm8 1', `D0 /${digit}`],
     [op, 'rm? 1', `D1 /${digit}`],
-    [op, 'rm8 cl', `D2 /${digit}`],
     [op, 'rm? cl', `D3 /${digit}`],
-    [op, 'rm8 uimm8', `C0 /${digit} ib`],
     [op, 'rm? uimm8', `C1 /${digit} ib`],
   ]);
 }
 
 function unaryRows(): Row[] {
-  const digits = { not: 2, neg: 3, mul: 4, imul: 5, div: 6, idiv: 7 };
-  return Object.entries(digits).flatMap(([op, digit]): Row[] => [
-    [op, 'rm8', `F6 /${digit}`],
-    [op, 'rm?', `F7 /${digit}`],
-  ]);
+  const digits = { not: 2, neg: 3, div: 6, idiv: 7 };
+  return Object.entries(digits).map(([op, digit]): Row => [op, 'rm?', `F7 /${digit}`]);
 }
 
 const MOVES: readonly Row[] = [
   ['mov', 'rm8 r8', '88 /r'],
+  ['mov', 'rm16 r16', '66 89 /r'],
   ['mov', 'rm? r?', '89 /r'],
-  ['mov', 'r8 rm8', '8A /r'],
   ['mov', 'r? rm?', '8B /r'],
-  ['mov', 'o8 imm8', 'B0+r ib'],
-  ['mov', 'o16 imm16', '66 B8+r iw'],
   ['mov', 'o32 imm32', 'B8+r id'],
   ['mov', 'rm8 imm8', 'C6 /0 ib'],
+  ['mov', 'rm16 imm16', '66 C7 /0 iw'],
   ['mov', 'rm? imm?', 'C7 /0 i?'],
   ['mov', 'o64 imm64', 'REX.W B8+r io'],
-  ['movzx', 'r? rm8', '0F B6 /r'],
+  ['movzx', 'r32 rm8', '0F B6 /r'],
   ['movzx', 'r32 rm16', '0F B7 /r'],
-  ['movzx', 'r64 rm16', 'REX.W 0F B7 /r'],
   ['movsx', 'r? rm8', '0F BE /r'],
-  ['movsx', 'r32 rm16', '0F BF /r'],
-  ['movsx', 'r64 rm16', 'REX.W 0F BF /r'],
+  ['movsx', 'r? rm16', '0F BF /r'],
   ['movsxd', 'r64 rm32', 'REX.W 63 /r'],
+  ['cmovb', 'r64 rm64', 'REX.W 0F 42 /r'],
   ['lea', 'r? m', '8D /r'],
-  ['bswap', 'o32', '0F C8+r'],
-  ['bswap', 'o64', 'REX.W 0F C8+r'],
-  ['xchg', 'rm8 r8', '86 /r'],
+  ['bswap', 'o?', '0F C8+r'],
   ['xchg', 'rm? r?', '87 /r'],
   ['push', 'o64', '50+r'],
   ['pop', 'o64', '58+r'],
 ];
 
 const REST: readonly Row[] = [
-  ['test', 'rm8 r8', '84 /r'],
+  ['add', 'a8 imm8', '04 ib'],
+  ['cmp', 'r64 rm64', 'REX.W 3B /r'],
+  ['rol', 'rm16 uimm8', '66 C1 /0 ib'],
   ['test', 'rm? r?', '85 /r'],
   ['test', 'a8 imm8', 'A8 ib'],
   ['test', 'a? imm?', 'A9 i?'],
@@ -131,45 +116,37 @@ const REST: readonly Row[] = [
   ['call', 'rm64', 'FF /2'],
   ['ret', '', 'C3'],
   ['leave', '', 'C9'],
-  ['int3', '', 'CC'],
   ['ud2', '', '0F 0B'],
 ];
 
 const LOCKED: readonly Row[] = [
-  ['lock xadd', 'm8 r8', 'F0 0F C0 /r'],
+  ['lock add', 'm? r?', 'F0 01 /r'],
+  ['lock or', 'm? r?', 'F0 09 /r'],
+  ['lock and', 'm? r?', 'F0 21 /r'],
+  ['lock xor', 'm? r?', 'F0 31 /r'],
   ['lock xadd', 'm? r?', 'F0 0F C1 /r'],
-  ['lock cmpxchg', 'm8 r8', 'F0 0F B0 /r'],
   ['lock cmpxchg', 'm? r?', 'F0 0F B1 /r'],
 ];
 
-/** Arithmetic on memory as one atomic operation: the same rows with the prefix. */
-const lockedRows = (): Row[] =>
-  arithmeticRows()
-    .filter(([op, operands]) => op !== 'cmp' && operands.startsWith('rm'))
-    .map(([op, operands, encoding]) => [`lock ${op}`, operands.slice(1), `F0 ${encoding}`]);
-
 function conditionRows(): Row[] {
-  return CONDITIONS.flatMap((condition, code): Row[] => [
+  return Object.entries(CONDITIONS).flatMap(([condition, code]): Row[] => [
     [`j${condition}`, 'rel8', `${hex(0x70 + code)} cb`],
     [`j${condition}`, 'rel32', `0F ${hex(0x80 + code)} cd`],
-    [`set${condition}`, 'rm8', `0F ${hex(0x90 + code)} /0`],
-    [`cmov${condition}`, 'r? rm?', `0F ${hex(0x40 + code)} /r`],
   ]);
 }
 
 // An instruction of 64 bits takes a sign-extended immediate of 32.
 const WIDTHS = [
-  { bits: '16', prefix: '66 ', imm: 'imm16', letter: 'iw' },
-  { bits: '32', prefix: '', imm: 'imm32', letter: 'id' },
-  { bits: '64', prefix: 'REX.W ', imm: 'simm32', letter: 'id' },
+  { bits: '32', prefix: '', imm: 'imm32' },
+  { bits: '64', prefix: 'REX.W ', imm: 'simm32' },
 ];
 
 function widen([mnemonic, operands, encoding]: Row): Row[] {
   if (!operands.includes('?')) return [[mnemonic, operands, encoding]];
-  return WIDTHS.map(({ bits, prefix, imm, letter }) => [
+  return WIDTHS.map(({ bits, prefix, imm }) => [
     mnemonic,
     operands.replace('imm?', imm).replaceAll('?', bits),
-    prefix + encoding.replace('i?', letter),
+    prefix + encoding.replace('i?', 'id'),
   ]);
 }
 
@@ -213,7 +190,6 @@ export const FORMS: readonly Form[] = [
   ...unaryRows(),
   ...MOVES,
   ...REST,
-  ...lockedRows(),
   ...LOCKED,
   ...conditionRows(),
 ]

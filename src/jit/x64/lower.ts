@@ -20,7 +20,7 @@ export interface CompileOptions {
 
 /**
  * Compiles a verified program to x86-64 code that is called as `u64 f(u64 r1, …, u64 r5)` under the System V ABI.
- * @throws ArgumentError for a program that the verifier did not return; EngineError 'J-HELPER' for one that calls
+ * @throws ArgumentError for a program that the verifier did not return; EngineError 'E-HELPER' for one that calls
  *   helper functions
  */
 export function compileX64(verified: VerifiedProgram, options: CompileOptions = {}): MachineCode {
@@ -57,7 +57,7 @@ function refuseHelpers(program: Program): void {
   const insn = program.slotOf(index);
   const { imm } = program.instructions[index]!;
   const message = `instruction ${insn} calls helper ${imm}, and the x64 back end calls no helpers; use the interpreter`;
-  throw new EngineError('J-HELPER', message, { insn });
+  throw new EngineError('E-HELPER', message, { insn });
 }
 
 const CONDITION: Readonly<Record<string, Condition>> = {
