@@ -43,6 +43,10 @@ export interface Field {
   readonly to: Destination;
 }
 
+/** How far right a field's lowest bit is in the packed record read as one number, in the field's own byte order. */
+export const sourceShift = ({ order, at, bits }: Field, packedBytes: number): number =>
+  order === 'lsb0' ? at : packedBytes * 8 - at - bits;
+
 export interface Constant {
   /** 0 … 2^to.bits - 1. */
   readonly value: bigint;

@@ -3,7 +3,7 @@
 import { requireBytes } from '../bytes.js';
 import { FormatError } from '../errors.js';
 import { requireFormat } from './define.js';
-import { type Field, type Format, firstBit } from './model.js';
+import { type Field, type Format, firstBit, sourceShift } from './model.js';
 
 /**
  * Unpacks one record.
@@ -12,13 +12,13 @@ import { type Field, type Format, firstBit } from './model.js';
  */
 export function referenceUnpack(format: Format, packed: Uint8Array): Uint8Array {
   requireFormat(format);
-  requireBytes(packed, format.packedBytes, 'packed');
-  const little = littleEndian(packed, format.packedBytes);
-  const big = bigEndian(packed, format.packedBytes);
+  const bytes = requireBytes(packed, format.packedBytes, 'packed');
+  const little = littleEndian(bytes, format.packedBytes);
+  const big = bigEndian(bytes, format.packedBytes);
   let unpacked = 0n;
   for (const field of format.fields) {
     const source = field.order === 'lsb0' ? little : big;
-    const bits = (source >> sourceShift(field, format)) & mask(field.bits);
+    const bits = (source >> BigInt(sourceShift(field, format.packedBytes))) & mask(field.bits);
     const value = (field.signed ? BigInt.asIntN(field.bits, bits) : bits) + field.offset;
     unpacked |= (value & mask(field.to.bits)) << destinationShift(field);
   }
@@ -42,8 +42,8 @@ export function referencePack(format: Format, unpacked: Uint8Array): Uint8Array 
     const value = (record >> destinationShift(field)) & mask(field.to.bits);
     // Of a field wider than its destination, the bits that unpacking drops stay 0.
     const bits = BigInt.asUintN(field.to.bits, value - field.offset) & mask(field.bits);
-    if (field.order === 'lsb0') little |= bits << sourceShift(field, format);
-    else big |= bits << sourceShift(field, format);
+    if (field.order === 'lsb0') little |= bits << BigInt(sourceShift(field, format.packedBytes));
+    else big |= bits << BigInt(sourceShift(field, format.packedBytes));
   }
   const packed = toLittleEndian(little, format.packedBytes);
   const fromTop = toLittleEndian(big, format.packedBytes).reverse();
@@ -72,11 +72,6 @@ function requireUnpacksTo(format: Format, packed: Uint8Array, unpacked: Uint8Arr
 
 const mask = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
 const destinationShift = ({ to }: Pick<Field, 'to'>): bigint => BigInt(firstBit(to));
-
-/** How far right a field's lowest bit is in the record read as one number, in the field's own byte order. */
-function sourceShift(field: Field, format: Format): bigint {
-  return BigInt(field.order === 'lsb0' ? field.at : format.packedBytes * 8 - field.at - field.bits);
-}
 
 function littleEndian(bytes: Uint8Array, length: number): bigint {
   let value = 0n;

@@ -4,14 +4,15 @@
 //   rdi  unpacked record     rsi  packed record     rax  0 on return     no frame, no register saved
 
 import { contractFor } from '../bpf/contract.js';
+import { MAX_U64 } from '../bytes.js';
 import { requireFormat } from '../format/define.js';
-import type { Format } from '../format/model.js';
+import { type Format, SIZES } from '../format/model.js';
 import { type MachineCode, makeCode } from '../jit/target.js';
 import { Assembler, type Assembly } from '../jit/x64/assemble.js';
 import { type Bits, memory, RAX, RDI, register } from '../jit/x64/operands.js';
 import { extract, keepLow, loadWindow, WORK } from './extract.js';
 import { isLane, joined, type Lane, maskOf } from './lane.js';
-import { type Piece, type SumPiece, type Unit, unitsOf } from './plan.js';
+import { type Part, type SumPart, type Unit, unitsOf } from './plan.js';
 
 export interface EmitOptions {
   /** For listings and profilers. Default: the format's name. */
@@ -45,12 +46,12 @@ export function assembleNative(format: Format): Assembly {
   return asm.finish();
 }
 
-const isConstant = ({ pieces }: Unit): boolean => pieces.every(({ kind }) => kind === 'constant');
+const isConstant = ({ parts }: Unit): boolean => parts.every(({ kind }) => kind === 'constant');
 
 /** The bits of a unit that are known already. */
-const constantOf = ({ byte, pieces }: Unit): bigint =>
-  pieces.reduce(
-    (sum, piece) => (piece.kind === 'constant' ? sum | (piece.value << BigInt(piece.at - byte * 8)) : sum),
+const constantOf = ({ byte, parts }: Unit): bigint =>
+  parts.reduce(
+    (sum, part) => (part.kind === 'constant' ? sum | (part.value << BigInt(part.at - byte * 8)) : sum),
     0n,
   );
 
@@ -62,41 +63,41 @@ function emitUnit(asm: Assembler, unit: Unit | Lane, format: Format): void {
 }
 
 function emitLane(asm: Assembler, lane: Lane, { packedBytes }: Format): void {
-  const { byte, bytes, pieces, order, from } = lane;
+  const { byte, bytes, parts, order, from } = lane;
   loadWindow(asm, 0, order, { byte: from, bytes }, packedBytes);
-  const mask = maskOf(pieces, byte);
-  if (mask !== (1n << BigInt(bytes * 8)) - 1n) asm.emit('and', register(RAX, 32), Number(mask));
-  const sum = pieces.find((piece) => piece.kind === 'sum');
+  const mask = maskOf(parts, byte);
+  if (mask !== BigInt.asUintN(bytes * 8, MAX_U64)) asm.emit('and', register(RAX, 32), Number(mask));
+  const sum = parts.find((part) => part.kind === 'sum');
   if (sum) asm.emit('add', register(RAX, 8), Number(sum.offset));
 }
 
-/** Makes each piece in a register and puts them together in rax. */
-function combine(asm: Assembler, { byte, bytes, pieces }: Unit, format: Format): void {
-  const made = pieces.filter((piece) => piece.kind !== 'constant');
-  made.forEach((piece, i) => {
+/** Makes each part in a register and puts them together in rax. */
+function combine(asm: Assembler, { byte, bytes, parts }: Unit, format: Format): void {
+  const made = parts.filter((part) => part.kind !== 'constant');
+  made.forEach((part, i) => {
     const work = i === 0 ? 0 : 1;
-    const low = piece.at - byte * 8;
+    const low = part.at - byte * 8;
     const wide: Bits = bytes > 4 ? 64 : 32;
-    // What lies above the unit's highest piece is not stored.
-    const dirty = low + piece.width === bytes * 8;
-    makePiece(asm, work, piece, dirty, format);
+    // What lies above the unit's highest part is not stored.
+    const dirty = low + part.width === bytes * 8;
+    makePart(asm, work, part, dirty, format);
     if (low > 0) asm.emit('shl', register(WORK[work]!, wide), low);
     if (i > 0) asm.emit('or', register(RAX, wide), register(WORK[work]!, wide));
   });
 }
 
-function makePiece(
+function makePart(
   asm: Assembler,
   work: number,
-  piece: Exclude<Piece, { kind: 'constant' }>,
+  part: Exclude<Part, { kind: 'constant' }>,
   dirty: boolean,
   format: Format,
 ): void {
-  if (piece.kind === 'sum') makeSum(asm, work, piece, dirty, format);
-  else extract(asm, work, piece, dirty && piece.bits === piece.width, format.packedBytes);
+  if (part.kind === 'sum') makeSum(asm, work, part, dirty, format);
+  else extract(asm, work, part, dirty && part.bits === part.width, format.packedBytes);
 }
 
-function makeSum(asm: Assembler, work: number, sum: SumPiece, dirty: boolean, format: Format): void {
+function makeSum(asm: Assembler, work: number, sum: SumPart, dirty: boolean, format: Format): void {
   const { bits, signed, offset, sumWidth, skip, width } = sum;
   const wide = sumBits(sum);
   const value = register(WORK[work]!, wide);
@@ -108,7 +109,7 @@ function makeSum(asm: Assembler, work: number, sum: SumPiece, dirty: boolean, fo
 }
 
 /** 32 where the sum is taken modulo 2^32 or less, or stays below it. */
-function sumBits({ bits, signed, offset, sumWidth, skip }: SumPiece): 32 | 64 {
+function sumBits({ bits, signed, offset, sumWidth, skip }: SumPart): 32 | 64 {
   const small = !signed && skip === 0 && offset + (1n << BigInt(bits)) <= 1n << 32n;
   return sumWidth <= 32 || small ? 32 : 64;
 }
@@ -146,12 +147,10 @@ function orConstant(asm: Assembler, constant: bigint, wide: Bits): void {
   }
 }
 
-const SIZES = [8, 4, 2, 1] as const;
-
 /** Stores the low bytes of rax, in the largest steps. */
 function storeLow(asm: Assembler, byte: number, bytes: number): void {
   for (let done = 0; done < bytes; ) {
-    const size = SIZES.find((size) => size <= bytes - done)!;
+    const size = SIZES.findLast((size) => size <= bytes - done)!;
     const bits = (size * 8) as Bits;
     asm.emit('mov', memory(bits, RDI, byte + done), register(RAX, bits));
     done += size;
@@ -188,7 +187,7 @@ function constantRuns(units: readonly Unit[]): ConstantRun[] {
 function storeConstant(asm: Assembler, { byte, bytes, value }: ConstantRun): void {
   for (let done = 0; done < bytes; ) {
     const rest = value >> BigInt(done * 8);
-    const size = SIZES.find(
+    const size = SIZES.findLast(
       (size) => size <= bytes - done && (size < 8 || isImmediate(BigInt.asUintN(64, rest))),
     )!;
     const bits = (size * 8) as Bits;

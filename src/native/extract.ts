@@ -1,6 +1,6 @@
 // A run of bits of the packed record, in a register: the cheapest load that holds it, then shifts or a mask.
 
-import type { BitOrder } from '../format/model.js';
+import { type BitOrder, SIZES, type Size } from '../format/model.js';
 import type { Assembler } from '../jit/x64/assemble.js';
 import { type Bits, memory, R8, R9, R10, R11, RAX, RCX, RDX, RSI, register } from '../jit/x64/operands.js';
 
@@ -8,7 +8,7 @@ import { type Bits, memory, R8, R9, R10, R11, RAX, RCX, RDX, RSI, register } fro
 export const WORK = [RAX, RCX, RDX, R8, R9, R10, R11] as const;
 
 /** Bits `from` … `from + bits - 1` of the packed record read as one number. */
-export interface Run {
+interface Run {
   readonly order: BitOrder;
   readonly from: number;
   readonly bits: number;
@@ -17,10 +17,8 @@ export interface Run {
 /** Bytes `byte` … `byte + bytes - 1` of that number. */
 interface Window {
   readonly byte: number;
-  readonly bytes: 1 | 2 | 4 | 8;
+  readonly bytes: Size;
 }
-
-const SIZES = [1, 2, 4, 8] as const;
 
 /** Loads part of the packed record into `WORK[work]`, zero-extended. */
 export function loadWindow(

@@ -1,11 +1,12 @@
 // Units whose bits lie in the packed record as they lie in the unpacked one, at a distance of whole bytes: one load,
 // one mask and one store serve them all. The header of a bkey is one: u64s, needs_whiteout and type.
 
-import type { BitOrder } from '../format/model.js';
-import type { Piece, Unit } from './plan.js';
+import { MAX_U64 } from '../bytes.js';
+import { type BitOrder, SIZES, type Size } from '../format/model.js';
+import type { Part, Unit } from './plan.js';
 
 export interface Lane extends Unit {
-  readonly bytes: 1 | 2 | 4 | 8;
+  readonly bytes: Size;
   readonly order: BitOrder;
   /** First byte of the packed number that is loaded. */
   readonly from: number;
@@ -15,7 +16,7 @@ export interface Lane extends Unit {
 export function joined(units: readonly Unit[], packedBytes: number): (Unit | Lane)[] {
   const result: (Unit | Lane)[] = [];
   for (let i = 0; i < units.length; ) {
-    const lane = ([8, 4, 2] as const)
+    const lane = SIZES.toReversed()
       .map((bytes) => laneOf(units, i, bytes, packedBytes))
       .find((found) => found !== undefined);
     const unit = lane ?? units[i]!;
@@ -27,47 +28,41 @@ export function joined(units: readonly Unit[], packedBytes: number): (Unit | Lan
 
 export const isLane = (unit: Unit | Lane): unit is Lane => 'order' in unit;
 
-function laneOf(
-  units: readonly Unit[],
-  first: number,
-  bytes: 2 | 4 | 8,
-  packedBytes: number,
-): Lane | undefined {
+function laneOf(units: readonly Unit[], first: number, bytes: Size, packedBytes: number): Lane | undefined {
   const { byte } = units[first]!;
   let last = first;
   while (last + 1 < units.length && units[last + 1]!.byte < byte + bytes) last++;
   const group = units.slice(first, last + 1);
   const end = units[last]!.byte + units[last]!.bytes;
   if (group.length < 2 || end !== byte + bytes) return undefined;
-  const pieces = group.flatMap((unit) => unit.pieces);
-  const moved = pieces.filter((piece) => piece.kind !== 'constant');
+  const parts = group.flatMap((unit) => unit.parts);
+  const moved = parts.filter((part) => part.kind !== 'constant');
   const [leader] = moved;
   if (!leader || moved.length < 2) return undefined;
   const distance = leader.from - leader.at;
   const alike = moved.every(
-    (piece) =>
-      piece.order === leader.order && piece.from - piece.at === distance && fitsLane(piece, byte, bytes),
+    (part) => part.order === leader.order && part.from - part.at === distance && fitsLane(part, byte, bytes),
   );
   const from = byte + distance / 8;
   const inside = Number.isInteger(from) && from >= 0 && from + bytes <= packedBytes;
-  if (!alike || !inside || (bytes === 8 && maskOf(moved, byte) !== (1n << 64n) - 1n)) return undefined;
-  return { byte, bytes, pieces, order: leader.order, from };
+  if (!alike || !inside || (bytes === 8 && maskOf(moved, byte) !== MAX_U64)) return undefined;
+  return { byte, bytes, parts, order: leader.order, from };
 }
 
 /** A copy always; a sum if it is the lowest byte, to which an addition of 8 bits carries nothing out. */
-function fitsLane(piece: Exclude<Piece, { kind: 'constant' }>, byte: number, bytes: number): boolean {
-  if (piece.kind === 'copy') return true;
-  const lowest = piece.at === byte * 8 && piece.sumWidth === 8 && piece.width === 8 && piece.bits === 8;
+function fitsLane(part: Exclude<Part, { kind: 'constant' }>, byte: number, bytes: number): boolean {
+  if (part.kind === 'copy') return true;
+  const lowest = part.at === byte * 8 && part.sumWidth === 8 && part.width === 8 && part.bits === 8;
   return lowest && bytes < 8;
 }
 
 /** The bits of the unit that come from the packed record. */
-export function maskOf(pieces: readonly Piece[], byte: number): bigint {
-  return pieces.reduce(
-    (mask, piece) =>
-      piece.kind === 'constant'
+export function maskOf(parts: readonly Part[], byte: number): bigint {
+  return parts.reduce(
+    (mask, part) =>
+      part.kind === 'constant'
         ? mask
-        : mask | (((1n << BigInt(piece.bits)) - 1n) << BigInt(piece.at - byte * 8)),
+        : mask | (BigInt.asUintN(part.bits, MAX_U64) << BigInt(part.at - byte * 8)),
     0n,
   );
 }
