@@ -1,20 +1,50 @@
-// Buffers at our boundaries: a detached or shrunk view counts as empty, and nothing else passes for bytes.
+// Buffers and numbers at our boundaries. What a view says of itself may be overridden, and `length` may be stale: V8 of
+// Node 20, once optimised, gives a detached view's old length where it has seen resizable buffers as well (reproduced).
+// So lengths are read from byteLength's own getter.
 
 import { types } from 'node:util';
 import { ArgumentError } from './errors.js';
 
-/** @throws ArgumentError unless `value` is a Uint8Array of at least `length` bytes */
-export function requireBytes(value: unknown, length: number, what: string): asserts value is Uint8Array {
-  if (!types.isUint8Array(value)) {
-    throw new ArgumentError(
-      'A-TYPE',
-      `${what} must be a Uint8Array, got ${value === null ? 'null' : typeof value}`,
-    );
+const prototype = Object.getPrototypeOf(Uint8Array.prototype);
+const getter = (name: string) => Object.getOwnPropertyDescriptor(prototype, name)!.get!;
+const getByteLength = getter('byteLength');
+const getByteOffset = getter('byteOffset');
+const getBuffer = getter('buffer');
+
+/** Bytes of a view, whatever its `length` says; 0 for a detached one. */
+export const byteLength = (bytes: Uint8Array): number => getByteLength.call(bytes);
+
+/**
+ * The bytes as a plain Uint8Array: views of other classes may override anything.
+ * @throws ArgumentError unless `value` is a Uint8Array, attached, of at least `length` bytes
+ */
+export function requireBytes(value: unknown, length: number, what: string): Uint8Array {
+  if (!types.isUint8Array(value))
+    throw new ArgumentError('A-TYPE', `${what} must be a Uint8Array, got ${kindOf(value)}`);
+  const bytes = byteLength(value);
+  if (bytes === 0) requireAttached(value, what);
+  if (bytes < length) throw new ArgumentError('A-LENGTH', `${what} has ${bytes} bytes, ${length} are needed`);
+  if (Object.getPrototypeOf(value) === Uint8Array.prototype) return value;
+  return new Uint8Array(getBuffer.call(value), getByteOffset.call(value), bytes);
+}
+
+function requireAttached(view: Uint8Array, what: string): void {
+  const buffer: ArrayBufferLike = getBuffer.call(view);
+  if (types.isSharedArrayBuffer(buffer)) return;
+  try {
+    new Uint8Array(buffer); // ArrayBuffer.prototype.detached is newer than Node 20
+  } catch (cause) {
+    throw new ArgumentError('A-DETACHED', `${what} is detached: its buffer was transferred`, {}, { cause });
   }
-  if (value.length < length) {
-    const detached = value.length === 0 && length > 0 ? '; is its buffer detached?' : '';
-    throw new ArgumentError('A-LENGTH', `${what} has ${value.length} bytes, ${length} are needed${detached}`);
-  }
+}
+
+function kindOf(value: unknown): string {
+  return value === null ? 'null' : typeof value;
+}
+
+/** A value in an error message. */
+function shown(value: unknown): string {
+  return typeof value === 'object' || typeof value === 'function' ? kindOf(value) : String(value);
 }
 
 /**
@@ -35,7 +65,7 @@ export function requireInteger(
   if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
     throw new ArgumentError(
       'A-RANGE',
-      `${what} must be a whole number from ${min} to ${max}, got ${String(value)}`,
+      `${what} must be a whole number from ${min} to ${max}, got ${shown(value)}`,
     );
   }
 }
@@ -48,10 +78,7 @@ export function requireBigint(
   what: string,
 ): asserts value is bigint {
   if (typeof value !== 'bigint' || value < min || value > max) {
-    throw new ArgumentError(
-      'A-RANGE',
-      `${what} must be a bigint from ${min} to ${max}, got ${String(value)}`,
-    );
+    throw new ArgumentError('A-RANGE', `${what} must be a bigint from ${min} to ${max}, got ${shown(value)}`);
   }
 }
 
@@ -60,11 +87,12 @@ export function requireBigint(
  * `addressOf` decides.
  */
 export function overlap(a: Uint8Array, b: Uint8Array, addressOf?: (bytes: Uint8Array) => bigint): boolean {
-  if (a.length === 0 || b.length === 0) return false;
-  if (a.buffer === b.buffer) return rangesMeet(a.byteOffset, a.length, b.byteOffset, b.length);
+  const [aLength, bLength] = [byteLength(a), byteLength(b)];
+  if (aLength === 0 || bLength === 0) return false;
+  if (a.buffer === b.buffer) return rangesMeet(a.byteOffset, aLength, b.byteOffset, bLength);
   const shared = types.isSharedArrayBuffer(a.buffer) && types.isSharedArrayBuffer(b.buffer);
   if (!shared || !addressOf) return false;
-  return rangesMeet(Number(addressOf(a)), a.length, Number(addressOf(b)), b.length);
+  return rangesMeet(Number(addressOf(a)), aLength, Number(addressOf(b)), bLength);
 }
 
 function rangesMeet(a: number, aLength: number, b: number, bLength: number): boolean {

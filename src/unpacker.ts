@@ -1,7 +1,7 @@
 // What a user holds: a format made ready to unpack one record, many, or a stream of bcachefs keys.
 
 import { constants } from 'node:buffer';
-import { overlap, requireBytes, requireInteger } from './bytes.js';
+import { byteLength, overlap, requireBytes, requireInteger } from './bytes.js';
 import { ArgumentError } from './errors.js';
 import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
@@ -65,17 +65,17 @@ export class Unpacker {
   unpack(packed: Uint8Array, out?: Uint8Array): Uint8Array {
     const engine = this.#live();
     const { packedBytes, unpackedBytes } = this.format;
-    requireBytes(packed, packedBytes, 'packed');
+    const bytes = requireBytes(packed, packedBytes, 'packed');
     const record = outBuffer(out, unpackedBytes);
-    requireApart(engine, packed.subarray(0, packedBytes), record);
-    engine.one(packed, record);
+    requireApart(engine, bytes.subarray(0, packedBytes), record);
+    engine.one(bytes, record);
     return record;
   }
 
   /**
    * Unpacks `count` records that lie `stride` bytes apart.
    * @param packed at least `(count - 1) * stride + format.packedBytes` bytes, if count is not 0
-   * @param options.stride default: `format.packedBytes`
+   * @param options.stride at least 1; default: `format.packedBytes`
    * @param options.out at least `count * format.unpackedBytes` bytes; default: a new buffer
    * @returns the `count * format.unpackedBytes` bytes of `out`
    * @throws ArgumentError as `unpack`, and 'A-RANGE' or 'A-SIZE'
@@ -87,14 +87,15 @@ export class Unpacker {
   ): Uint8Array {
     const engine = this.#live();
     const { packedBytes, unpackedBytes } = this.format;
-    const stride = options?.stride ?? Math.max(1, packedBytes);
+    const { stride, out } = options ?? {};
     requireInteger(count, 0, constants.MAX_LENGTH, 'count');
-    requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
-    const used = count === 0 ? 0 : (count - 1) * stride + packedBytes;
-    requireBytes(packed, used, 'packed');
-    const records = outBuffer(options?.out, count * unpackedBytes);
-    requireApart(engine, packed.subarray(0, used), records);
-    if (count > 0) engine.many(packed, count, stride, records);
+    if (stride !== undefined) requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
+    const distance = stride ?? packedBytes;
+    const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
+    const bytes = requireBytes(packed, used, 'packed');
+    const records = outBuffer(out, count * unpackedBytes);
+    requireApart(engine, bytes.subarray(0, used), records);
+    if (count > 0) engine.many(bytes, count, distance, records);
     return records;
   }
 
@@ -116,7 +117,7 @@ export class Unpacker {
     } = {},
   ): StreamResult {
     const engine = this.#live();
-    const { out: given, maxRecords } = options ?? {};
+    const { out: given, maxRecords, ...range } = options ?? {};
     const { keyU64s } = this.format;
     if (keyU64s === undefined) {
       throw new ArgumentError(
@@ -124,22 +125,20 @@ export class Unpacker {
         'only bcachefs key formats have streams: make the format with bkeyFormat',
       );
     }
-    requireBytes(keys, 0, 'keys');
-    const end = options?.end ?? keys.length;
-    requireInteger(end, 0, Math.min(keys.length, MAX_STREAM_BYTES), 'end');
-    const start = options?.start ?? 0;
+    const bytes = requireBytes(keys, 0, 'keys');
+    const { start = 0, end = byteLength(bytes) } = range;
+    requireInteger(end, 0, Math.min(byteLength(bytes), MAX_STREAM_BYTES), 'end');
     requireInteger(start, 0, end, 'start');
     const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
     const most = maxRecords ?? possible;
     requireInteger(most, 0, Number.MAX_SAFE_INTEGER, 'maxRecords');
-    if (given !== undefined) requireBytes(given, 0, 'out');
-    const room = given ? Math.floor(given.length / BKEY_BYTES) : possible;
+    const room = given ? Math.floor(byteLength(requireBytes(given, 0, 'out')) / BKEY_BYTES) : possible;
     const records = Math.min(most, possible, room);
     const out = outBuffer(given, records * BKEY_BYTES);
     const offsets = new Uint32Array(records);
-    requireApart(engine, keys.subarray(start, end), out);
-    const walk = engine.stream(keys, start, end, out, offsets);
-    return this.#streamResult(keys, end, walk, out, offsets);
+    requireApart(engine, bytes.subarray(start, end), out);
+    const walk = engine.stream(bytes, start, end, out, offsets);
+    return this.#streamResult(bytes, end, walk, out, offsets);
   }
 
   /** Gives the machine code back. The unpacker cannot be used any more; disposing twice is harmless. */
@@ -186,8 +185,8 @@ function outBuffer(out: Uint8Array | undefined, bytes: number): Uint8Array {
     }
     return new Uint8Array(bytes);
   }
-  requireBytes(out, bytes, 'out');
-  return out.length === bytes ? out : out.subarray(0, bytes);
+  const given = requireBytes(out, bytes, 'out');
+  return byteLength(given) === bytes ? given : given.subarray(0, bytes);
 }
 
 function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array): void {

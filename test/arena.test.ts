@@ -190,6 +190,7 @@ describe('the call boundary', () => {
     'a number below the range': [[eight, four, 0n], /from 1 to 9, got 0/],
     'a number above the range': [[eight, four, 10n], /from 1 to 9, got 10/],
     'a negative number': [[eight, four, -1n], /args\[2\]/],
+    'a hole': [Object.assign(new Array(3), { 0: eight, 2: 1n }), /args\[1\] \(r2\)/],
     'overlapping buffers': [[eight, eight.subarray(4), 1n], /overlap/],
   };
   it.each(Object.keys(wrong))('refuses %s', (title) => {
@@ -216,6 +217,33 @@ describe('the call boundary', () => {
     const bytes = new Uint8Array(64);
     expect([routine.call([bytes]), routine.call([bytes])]).toEqual([1n, 2n]);
     expect(() => routine.call([bytes.subarray(1)])).toThrow(/multiple of 8/);
+  });
+
+  it('passes memory of no bytes as 0, however long the buffer is: that is what was proven', () => {
+    const nothing: Contract = { args: [{ kind: 'memory', bytes: 0, access: 'read' }] };
+    const routine = arena().place(compileX64(verify(assemble('r0 = r1\nexit'), nothing)));
+    expect([routine.call([new Uint8Array(0)]), routine.call([new Uint8Array(16)])]).toEqual([0n, 0n]);
+  });
+
+  it('takes each argument once, and knows a detached buffer when V8 has optimised its length away', () => {
+    const memory: Contract = { args: [{ kind: 'memory', bytes: 8, access: 'read' }] };
+    const routine = arena().place(compileX64(verify(assemble('r0 = *(u64 *)(r1 + 0)\nexit'), memory)));
+    let reads = 0;
+    const changing = Object.defineProperty([new Uint8Array(8)], 0, {
+      get: () => (reads++ % 2 ? new Uint8Array(1) : new Uint8Array(8)),
+    });
+    expect(routine.call(changing)).toBe(0n);
+    expect(reads).toBe(1);
+    const growable = () =>
+      new Uint8Array(
+        new (SharedArrayBuffer as unknown as new (length: number, options: object) => SharedArrayBuffer)(8, {
+          maxByteLength: 16,
+        }),
+      );
+    for (let i = 0; i < 5000; i++) routine.call([i & 1 ? new Uint8Array(8) : growable()]);
+    const gone = new Uint8Array(8);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    expect(() => routine.call([gone])).toThrow(/detached/);
   });
 
   it('does not check the calls of code that was trusted without proof', () => {

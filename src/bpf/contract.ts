@@ -1,6 +1,6 @@
 // What a program may rely on when it is called: the verifier's entry state, and the boundary's duty at each call.
 
-import { MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
+import { byteLength, MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
@@ -61,9 +61,9 @@ export function checkContract(contract: Contract): Contract {
   const writesAll = contract.writesAll ?? [];
   if (!Array.isArray(writesAll)) throw bad('writesAll must be an array of argument indexes');
   for (const index of writesAll) {
-    const arg = args[index];
+    const arg = Number.isInteger(index) ? args[index] : undefined;
     if (arg?.kind !== 'memory' || arg.access === 'read') {
-      throw bad(`writesAll names args[${index}], which is not writable memory`);
+      throw bad(`writesAll names args[${String(index)}], which is not writable memory`);
     }
   }
   for (const flag of ['disjoint', 'allowPointerLeaks'] as const) {
@@ -103,14 +103,19 @@ function checkArg(
   return Object.freeze({ kind: 'scalar', min, max });
 }
 
-/** @throws ArgumentError unless these are at most five buffers and numbers from 0 to 2^64 - 1 */
-export function requireArgs(args: readonly unknown[]): asserts args is readonly Arg[] {
+/**
+ * Takes the arguments of a call once, so that what is checked is what is passed.
+ * @returns at most five plain buffers and numbers from 0 to 2^64 - 1
+ * @throws ArgumentError naming the argument
+ */
+export function takeArgs(args: unknown): Arg[] {
   if (!Array.isArray(args) || args.length > MAX_ARGS) {
     throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
   }
-  args.forEach((arg: unknown, index) => {
-    if (typeof arg === 'bigint') requireBigint(arg, 0n, MAX_U64, argName(index));
-    else requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
+  return Array.from(args, (arg: unknown, index) => {
+    if (typeof arg !== 'bigint') return requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
+    requireBigint(arg, 0n, MAX_U64, argName(index));
+    return arg;
   });
 }
 
@@ -140,7 +145,7 @@ export function requireContract(
 function requireDisjoint(
   args: readonly Arg[],
   contract: Contract,
-  addressOf?: (bytes: Uint8Array) => bigint,
+  addressOf: ((bytes: Uint8Array) => bigint) | undefined,
 ): void {
   const memory = args.map((arg, i) => memoryOf(arg, contract.args[i]));
   memory.forEach((one, b) => {
@@ -155,7 +160,7 @@ function requireDisjoint(
 /** The bytes of an argument that the contract gives to the program; undefined for a number. */
 export function memoryOf(arg: Arg, spec: ArgSpec | undefined): Uint8Array | undefined {
   if (typeof arg === 'bigint') return undefined;
-  return spec?.kind === 'memory' && arg.length !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
+  return spec?.kind === 'memory' && byteLength(arg) !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
 }
 
 export const argName = (index: number): string => `args[${index}] (r${index + 1})`;

@@ -1,8 +1,9 @@
 // The interpreter: a full engine, and the oracle of the compilers. Every access is checked.
 
+import { requireInteger } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
-import { type Contract, checkContract, memoryOf, requireArgs, requireContract } from './contract.js';
+import { type Contract, checkContract, memoryOf, requireContract, takeArgs } from './contract.js';
 import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';
@@ -35,9 +36,10 @@ const ZERO: Word = { value: 0n, region: 0 };
  *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'
  */
 export function interpret(program: Program, options: InterpretOptions): InterpretResult {
-  requireArgs(options?.args);
   requireProgram(program);
-  return new Machine(program, options).run();
+  const args = takeArgs(options?.args);
+  requireInteger(options.maxInstructions ?? 1, 1, Number.MAX_SAFE_INTEGER, 'maxInstructions');
+  return new Machine(program, { ...options, args }).run();
 }
 
 class Machine {

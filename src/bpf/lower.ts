@@ -53,7 +53,7 @@ export function lower(format: Format, options: LowerOptions = {}): Program {
   requireFormat(format);
   const asm = new Builder();
   const pieces = cutPieces(writersOf(format));
-  for (const piece of (options.merge ?? true) ? joinPlain(pieces) : pieces) {
+  for (const piece of (options?.merge ?? true) ? joinPlain(pieces) : pieces) {
     for (const [byte, size] of words(piece.start, piece.end)) {
       if (piece.plain) storePlain(asm, piece, byte, size, format.packedBytes);
       else storeComputed(asm, piece, byte, size, format);

@@ -4,6 +4,7 @@
 // offset cannot land in another region by luck. Regions lie 2^44 bytes apart all the same, for the arithmetic.
 // A pointer stored to memory leaves its region's number in a shadow of that memory, one entry a byte.
 
+import { byteLength } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import type { Access } from './contract.js';
 import { STACK_BYTES } from './isa.js';
@@ -38,7 +39,7 @@ export class Memory {
 
   /** Adds a buffer of the caller's; what is written goes there. An empty one has address 0. */
   addBuffer(name: string, bytes: Uint8Array, access: Access): Word {
-    if (bytes.length === 0) return { value: 0n, region: 0 };
+    if (byteLength(bytes) === 0) return { value: 0n, region: 0 };
     return this.#add({ name, bytes, access, startsEmpty: false });
   }
 

@@ -171,7 +171,7 @@ export class CodeArena {
   stats(): ArenaStats {
     let codeBytes = 0;
     let usedBytes = 0;
-    const own = this.#trampoline ? [this.#trampoline] : [];
+    const own = this.#trampoline && !this.#disposed ? [this.#trampoline] : [];
     for (const { code, granules } of [...this.#placements.values(), ...own]) {
       codeBytes += code.length;
       usedBytes += granules * GRANULE;

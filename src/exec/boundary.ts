@@ -1,18 +1,23 @@
 // The call boundary: what the proof assumed of the arguments is checked here, before the FFI sees them.
 
-import { type Arg, argName, memoryOf, requireArgs, requireContract } from '../bpf/contract.js';
+import { type Arg, argName, requireContract, takeArgs } from '../bpf/contract.js';
+import { byteLength } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
 /** The five words to pass: memory of no bytes as 0, registers that are not arguments as 0. */
-export function checkArgs(args: readonly Arg[], code: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
-  requireArgs(args);
+export function checkArgs(given: readonly Arg[], code: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
+  const args = takeArgs(given);
   if (code.abi) requireContract(args, code.abi, libc.addressOf);
   if (code.needsAlignment) for (const [i, arg] of args.entries()) requireAligned(arg, i, libc);
   const word = (i: number): Arg => {
     const arg = args[i] ?? 0n;
-    return memoryOf(arg, code.abi?.args[i])?.length === 0 ? 0n : arg;
+    if (typeof arg === 'bigint') return arg;
+    const spec = code.abi?.args[i];
+    // The verifier takes memory of no bytes for the number 0, however long the buffer is.
+    const bytes = spec?.kind === 'memory' ? spec.bytes : byteLength(arg);
+    return bytes === 0 ? 0n : arg;
   };
   return [word(0), word(1), word(2), word(3), word(4)];
 }

@@ -2,6 +2,7 @@
 // placed once an arena. They give the routine, by their own checks, exactly what it was proven under; that the
 // buffers are long enough for the counts and strides is the caller's to check.
 
+import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
 import { STREAM_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
@@ -73,4 +74,4 @@ export function callStream(
 }
 
 /** koffi passes a view by its address; an empty one has none. */
-const address = (bytes: Uint8Array): NativeArg => (bytes.length === 0 ? 0n : bytes);
+const address = (bytes: Uint8Array): NativeArg => (byteLength(bytes) === 0 ? 0n : bytes);
