@@ -5,11 +5,11 @@ import type { Device } from '../src/bcachefs/device.js';
 import { type BtreeNode, nodeKeys, openFilesystem, positionText } from '../src/bcachefs/index.js';
 import { btreeName, versionText } from '../src/bcachefs/names.js';
 import { POSITION_MAX, POSITION_MIN, positionAt, successor } from '../src/bcachefs/position.js';
-import type { ImageError } from '../src/index.js';
+import { ENGINES, type ImageError } from '../src/index.js';
 import { journalEntries, OverlayDevice } from './corruptions.js';
 import { IMAGE_NAMES, type ImageName, imageDevices, type TrueNode, trueNodes } from './images.js';
+import { hex } from './vectors.js';
 
-const ENGINES = ['reference', 'interpreter', 'bpf', 'native'] as const;
 const KEYS: Record<ImageName, number> = {
   mini: 2904,
   'mini-synth': 2741,
@@ -21,8 +21,6 @@ const KEYS: Record<ImageName, number> = {
   'csum-crc64': 24135,
   'v1.4': 25665,
 };
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function nodeText(node: BtreeNode): string {
   const bsets = node.bsets.map(({ start }) => start).join(',');

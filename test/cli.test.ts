@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { trueNodes, vectorPath } from './images.js';
+import { ENGINES } from '../src/index.js';
+import { SAMPLE, trueNodes, vectorPath } from './images.js';
+import { jsonLines } from './vectors.js';
 
 const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
-const sample = fileURLToPath(new URL('../sample/mini.img.zst', import.meta.url));
 
 function run(args: readonly string[], input = ''): { status: number | null; out: string; err: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
@@ -28,16 +29,10 @@ function file(name: string, content: string | Uint8Array): string {
   return path;
 }
 
-const jsonLines = (text: string) =>
-  text
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line));
-
 describe('bpf-unpack nodes and keys', () => {
   it('print every node and key as bcachefs’s own code found them, in JSON', async () => {
     const truth = await trueNodes('mini');
-    const nodes = run(['nodes', sample, '--json']);
+    const nodes = run(['nodes', SAMPLE, '--json']);
     expect(nodes).toMatchObject({ status: 0, err: '' });
     expect(jsonLines(nodes.out)).toEqual(
       truth.map((node) => ({
@@ -76,19 +71,19 @@ describe('bpf-unpack nodes and keys', () => {
         })),
       ),
     );
-    for (const engine of ['bpf', 'native', 'interpreter', 'reference']) {
-      const keys = run(['keys', sample, '--json', '--engine', engine]);
+    for (const engine of ENGINES) {
+      const keys = run(['keys', SAMPLE, '--json', '--engine', engine]);
       expect(keys).toMatchObject({ status: 0, err: '' });
       expect(jsonLines(keys.out)).toEqual(want);
-      expect(Object.keys(jsonLines(keys.out)[0])).toEqual(Object.keys(want[0]!));
+      expect(Object.keys(jsonLines<object>(keys.out)[0]!)).toEqual(Object.keys(want[0]!));
     }
   });
 
   it('take one btree, and the devices of a file system in any order', () => {
-    const inodes = run(['nodes', sample, '--btree', 'inodes']);
+    const inodes = run(['nodes', SAMPLE, '--btree', 'inodes']);
     expect(inodes.out.split('\n').filter((line) => line.startsWith('inodes'))).toHaveLength(17);
-    expect(run(['nodes', sample, '--btree', 'quotas'])).toEqual({ status: 0, out: '', err: '' });
-    expect(run(['nodes', sample, '--btree', 'inode'])).toMatchObject({
+    expect(run(['nodes', SAMPLE, '--btree', 'quotas'])).toEqual({ status: 0, out: '', err: '' });
+    expect(run(['nodes', SAMPLE, '--btree', 'inode'])).toMatchObject({
       status: 2,
       err: expect.stringContaining("no btree called 'inode'"),
     });
@@ -108,7 +103,7 @@ describe('bpf-unpack nodes and keys', () => {
       status: 1,
       err: expect.stringContaining('nowhere'),
     });
-    expect(run(['nodes', sample, '--max-unpacked', '1M'])).toMatchObject({
+    expect(run(['nodes', SAMPLE, '--max-unpacked', '1M'])).toMatchObject({
       status: 1,
       err: expect.stringContaining('unpack_limit'),
     });
@@ -163,6 +158,8 @@ describe('bpf-unpack compile', () => {
     [['compile', '--bits', '65,0,0,0,0,0'], 1, /field 0 too large/],
     [[...bits, '--emit', 'arm'], 2, /--emit must be/],
     [[...bits, '--engine', 'reference'], 2, /--engine must be bpf or native/],
+    [[...bits, '--engine', 'native'], 2, /the native engine has no BPF/],
+    [[...bits, '--engine', 'native', '--emit', 'bpf-hex'], 2, /the native engine has no BPF/],
     [['compile', '--format', '/nowhere.json'], 2, /nowhere\.json/],
     [['nodes'], 2, /which IMAGE/],
     [['nodes', '--engine', 'gpu', 'x'], 2, /--engine must be/],
@@ -204,6 +201,14 @@ describe('help', () => {
       });
     },
   );
+
+  it('names every option in the usage', () => {
+    for (const command of ['nodes', 'keys', 'compile']) {
+      const [usage, ...help] = run([command, '--help']).out.split('\n\n');
+      const options = help.join().matchAll(/^ {2}(--[\w-]+)/gm);
+      for (const [, option] of options) expect(usage).toContain(option);
+    }
+  });
 });
 
 it('the demo agrees with itself', () => {

@@ -1,11 +1,9 @@
 // Seeded damage to images: bits and bytes anywhere, and fields that are aimed at, behind a checksum made anew.
 
 import type { Checksums } from '../src/bcachefs/checksum.js';
-import { type Device, requireInside } from '../src/bcachefs/device.js';
+import { type Device, requireInside, SECTOR_BYTES } from '../src/bcachefs/device.js';
 import { nodeKeys, openFilesystem } from '../src/bcachefs/index.js';
 import { btreeName } from '../src/bcachefs/names.js';
-
-const SECTOR_BYTES = 512;
 
 /** A device with changes laid over it; counts what is read from it. */
 export class OverlayDevice implements Device {

@@ -1,18 +1,26 @@
 // The sample images and what bcachefs's own C code says is in them.
 
+import { fileURLToPath } from 'node:url';
 import { type Device, openDevice } from '../src/bcachefs/index.js';
+import { jsonLines } from './vectors.js';
+
+/** The image that comes with the package. */
+export const SAMPLE = fileURLToPath(new URL('../sample/mini.img.zst', import.meta.url));
+
+export const vectorPath = (file: string): string =>
+  fileURLToPath(new URL(`vectors/bcachefs/${file}`, import.meta.url));
 
 /** Image files of each file system. */
 export const IMAGES = {
-  mini: ['mini.img.zst'],
-  'mini-synth': ['mini-synth.img.zst'],
-  'v1.39-mini': ['v1.39-mini.img.zst'],
-  dirty: ['dirty.img.zst'],
-  multi: ['multi-0.img.zst', 'multi-1.img.zst'],
-  encrypted: ['encrypted.img.zst'],
-  'csum-xxhash': ['csum-xxhash.img.zst'],
-  'csum-crc64': ['csum-crc64.img.zst'],
-  'v1.4': ['v1.4.img.zst'],
+  mini: [SAMPLE],
+  'mini-synth': [vectorPath('mini-synth.img.zst')],
+  'v1.39-mini': [vectorPath('v1.39-mini.img.zst')],
+  dirty: [vectorPath('dirty.img.zst')],
+  multi: [vectorPath('multi-0.img.zst'), vectorPath('multi-1.img.zst')],
+  encrypted: [vectorPath('encrypted.img.zst')],
+  'csum-xxhash': [vectorPath('csum-xxhash.img.zst')],
+  'csum-crc64': [vectorPath('csum-crc64.img.zst')],
+  'v1.4': [vectorPath('v1.4.img.zst')],
 } as const;
 
 export type ImageName = keyof typeof IMAGES;
@@ -48,16 +56,13 @@ export interface TrueKey {
   readonly inode: string;
 }
 
-export const vectorPath = (file: string): string =>
-  new URL(`vectors/bcachefs/${file}`, import.meta.url).pathname;
-
 const opened = new Map<string, Promise<Device>>();
 
 /** The devices of an image, opened once. */
 export function imageDevices(name: ImageName): Promise<Device[]> {
   return Promise.all(
     IMAGES[name].map((file) => {
-      if (!opened.has(file)) opened.set(file, openDevice(vectorPath(file)));
+      if (!opened.has(file)) opened.set(file, openDevice(file));
       return opened.get(file)!;
     }),
   );
@@ -65,7 +70,7 @@ export function imageDevices(name: ImageName): Promise<Device[]> {
 
 export async function trueNodes(name: ImageName): Promise<TrueNode[]> {
   const file = await openDevice(vectorPath(`${name}.nodes.jsonl.zst`));
-  const lines = Buffer.from(file.read(0, file.size)).toString('utf8').trim().split('\n');
+  const text = Buffer.from(file.read(0, file.size)).toString();
   file.close();
-  return lines.map((line) => JSON.parse(line) as TrueNode);
+  return jsonLines<TrueNode>(text);
 }

@@ -7,7 +7,10 @@ const folder = new URL('./vectors/', import.meta.url);
 
 /** The objects of a .jsonl.gz below test/vectors. */
 export function vectors<T>(path: string): T[] {
-  const text = gunzipSync(readFileSync(new URL(path, folder))).toString();
+  return jsonLines(gunzipSync(readFileSync(new URL(path, folder))).toString());
+}
+
+export function jsonLines<T>(text: string): T[] {
   return text
     .trim()
     .split('\n')
