@@ -112,6 +112,7 @@ function learn(state: State, a: Lazy, b: Lazy, [x, y]: Learnt): State {
 function learnOf(state: State, number: Lazy, known: Scalar, a: Lazy, b: Lazy): void {
   if (scalars.equal(known, number.known)) return;
   const sharper = Lazy.learnt(known, a, b);
+  const replaced = new Map([[number, sharper]]);
   if (number.hasRelatives) {
     const { origin, plus } = number.link;
     sharper.linked({ origin, plus });
@@ -121,8 +122,8 @@ function learnOf(state: State, number: Lazy, known: Scalar, a: Lazy, b: Lazy): v
       const by = scalars.constant(BigInt.asUintN(64, link.plus - plus));
       const follow = (before: Scalar, of: Scalar) =>
         scalars.intersect(before, scalars.aluWhole('add', of, by)) ?? before;
-      replaceEverywhere(state, other, Lazy.from(follow, other, sharper).linked(link));
+      replaced.set(other, Lazy.from(follow, other, sharper).linked(link));
     }
   }
-  replaceEverywhere(state, number, sharper);
+  replaceEverywhere(state, replaced);
 }

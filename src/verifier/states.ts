@@ -75,12 +75,13 @@ export function fork(state: State): State {
 export const weightOf = (state: State): number =>
   state.frames.reduce((sum, frame) => sum + REGISTERS + stack.weightOf(frame.stack), 0);
 
-/** Puts one number in another's place wherever it is held. */
-export function replaceEverywhere(state: State, old: Lazy, by: Lazy): void {
+/** Puts numbers in the place of others wherever these are held. */
+export function replaceEverywhere(state: State, by: ReadonlyMap<Lazy, Lazy>): void {
   const pointers = new Map<Pointer, Pointer>();
   mapValues(state, (value) => {
-    if (value === old) return by;
-    return value instanceof Pointer && value.offset === old ? movedPointer(pointers, value, by) : value;
+    if (!(value instanceof Pointer)) return by.get(value) ?? value;
+    const offset = by.get(value.offset);
+    return offset ? movedPointer(pointers, value, offset) : value;
   });
 }
 
