@@ -3,34 +3,11 @@
 import type { ArgSpec, Contract } from '../src/bpf/contract.js';
 import { FRAME_POINTER, ROWS } from '../src/bpf/isa.js';
 import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
+import { MAX_U64 } from '../src/bytes.js';
+import { IMMEDIATES } from './boundary-values.js';
 import type { Random } from './random-formats.js';
 
 const RUNNABLE = ROWS.filter((row) => row.kind !== 'refused' && row.op !== 'helper');
-const NUMBERS = [
-  0,
-  1,
-  -1,
-  2,
-  3,
-  7,
-  8,
-  15,
-  16,
-  31,
-  32,
-  63,
-  64,
-  127,
-  128,
-  255,
-  256,
-  511,
-  -8,
-  -16,
-  -64,
-  2 ** 31 - 1,
-  -(2 ** 31),
-];
 
 const pick = <T>(random: Random, from: readonly T[]): T => from[random(from.length)]!;
 
@@ -81,7 +58,7 @@ function change(instructions: Instruction[], random: Random): void {
       instructions[at] = instruction(old.row, { ...operands, imm: (old.imm + pick(random, [-1, 1])) | 0 });
       return;
     default:
-      instructions[at] = instruction(old.row, { ...operands, imm: pick(random, NUMBERS) });
+      instructions[at] = instruction(old.row, { ...operands, imm: pick(random, IMMEDIATES) });
   }
 }
 
@@ -92,13 +69,13 @@ export function inputFor(contract: Contract, random: Random): (Uint8Array | bigi
 
 function argumentFor(arg: ArgSpec, random: Random): Uint8Array | bigint {
   if (arg.kind === 'scalar') {
-    const { min = 0n, max = (1n << 64n) - 1n } = arg;
-    const near = BigInt.asUintN(64, BigInt(pick(random, NUMBERS)) << BigInt(random(3) * 16));
+    const { min = 0n, max = MAX_U64 } = arg;
+    const near = BigInt.asUintN(64, BigInt(pick(random, IMMEDIATES)) << BigInt(random(3) * 16));
     return near < min ? min : near > max ? max : near;
   }
   const bytes = new Uint8Array(arg.bytes);
   const style = random(3);
   if (style === 0) return bytes;
-  for (let i = 0; i < bytes.length; i++) bytes[i] = style === 1 ? random(256) : pick(random, NUMBERS);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = style === 1 ? random(256) : pick(random, IMMEDIATES);
   return bytes;
 }

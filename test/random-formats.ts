@@ -2,7 +2,7 @@
 
 import { bkeyFormat } from '../src/format/bkey.js';
 import { defineFormat, type FieldSpec, type FormatSpec } from '../src/format/define.js';
-import type { Format } from '../src/format/model.js';
+import { type Format, SIZES } from '../src/format/model.js';
 
 /** A number from 0 to below `end`; whole. */
 export type Random = (end: number) => number;
@@ -94,15 +94,13 @@ export function randomFormat(random: Random): Format {
   return defineFormat(spec);
 }
 
-const MEMBERS = [8, 4, 2, 1] as const;
-
 function wholeMember(random: Random, bit: number, unpackedBytes: number): FieldSpec['to'] {
   const byte = bit / 8;
   return {
     byte,
     size: pick(
       random,
-      MEMBERS.filter((size) => byte + size <= unpackedBytes),
+      SIZES.filter((size) => byte + size <= unpackedBytes),
     ),
   };
 }
@@ -113,7 +111,7 @@ function sharedMember(random: Random, bit: number, unpackedBytes: number): Field
   const first = bit + gap;
   const size = pick(
     random,
-    MEMBERS.filter((size) => size <= unpackedBytes),
+    SIZES.filter((size) => size <= unpackedBytes),
   );
   const byte = Math.min(Math.max(0, (first >> 3) - random(size)), unpackedBytes - size);
   const inside = first - byte * 8;

@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { arithmetic, comparison } from '../src/bpf/alu.js';
+import { MAX_U64 } from '../src/bytes.js';
 import { assume, OPPOSITE } from '../src/verifier/compare.js';
 import * as ranges from '../src/verifier/ranges.js';
 import type { Scalar } from '../src/verifier/scalars.js';
 import * as scalars from '../src/verifier/scalars.js';
 import type { Word } from '../src/verifier/words.js';
 import * as words from '../src/verifier/words.js';
+import { type Random, seeded } from './random-formats.js';
 
 const OPERATORS = [
   'add',
@@ -42,19 +44,11 @@ function machine(op: string, bits: number, x: bigint, y: bigint): bigint {
 const holds = (op: string, bits: number, x: bigint, y: bigint) =>
   op === 'jnset' ? (x & y) === 0n : comparison(op, bits, x, y);
 
-/** Deterministic numbers 0 … n - 1. */
-function random(seed: number): (n: number) => number {
-  let state = seed;
-  return (n) => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return Math.floor((state / 2 ** 32) * n);
-  };
-}
-
 const every = (bits: number) => Array.from({ length: 1 << bits }, (_, i) => BigInt(i));
 
-/** Every distinct word of a width that tnum, unsigned and signed range together can make. */
-function everyWord(bits: number): { word: Word; xs: bigint[] }[] {
+/** Every distinct word of a width that tnum, unsigned and signed range together can make; those reduced wrongly. */
+function everyWord(bits: number): { all: { word: Word; xs: bigint[] }[]; wrong: string[] } {
+  const wrong: string[] = [];
   const found = new Map<string, { word: Word; xs: bigint[] }>();
   const numbers = every(bits);
   const spans = (xs: bigint[]) => xs.flatMap((min, i) => xs.slice(i).map((max) => ({ min, max })));
@@ -66,28 +60,26 @@ function everyWord(bits: number): { word: Word; xs: bigint[] }[] {
           const raw = { bits, t: { value, mask }, u, s };
           const xs = numbers.filter((x) => words.contains(raw, x));
           const word = words.reduce(raw);
-          if (!word) {
-            expect(xs).toEqual([]);
-            continue;
-          }
-          const kept = numbers.filter((x) => words.contains(word, x));
-          expect(kept).toEqual(xs);
-          found.set(
-            JSON.stringify(word, (_, x) => (typeof x === 'bigint' ? String(x) : x)),
-            { word, xs },
-          );
+          const kept = numbers.filter((x) => word && words.contains(word, x));
+          if (kept.join() !== xs.join()) wrong.push(textOf(raw));
+          if (word) found.set(textOf(word), { word, xs });
         }
       }
     }
   }
-  return [...found.values()];
+  return { all: [...found.values()], wrong };
 }
 
-describe('words of 3 bits, every pair', () => {
-  const all = everyWord(3);
-  const bits = 3;
+const textOf = (word: Word) => JSON.stringify(word, (_, x) => (typeof x === 'bigint' ? String(x) : x));
 
-  it('reduces without losing or gaining a number', () => expect(all.length).toBeGreaterThan(100));
+describe('words of 3 bits, every pair', () => {
+  const bits = 3;
+  const { all, wrong } = everyWord(bits);
+
+  it('reduces without losing or gaining a number', () => {
+    expect(wrong).toEqual([]);
+    expect(all.length).toBe(222);
+  });
 
   for (const op of OPERATORS) {
     it(`${op} contains every result`, () => {
@@ -143,7 +135,7 @@ describe('words of 3 bits, every pair', () => {
 });
 
 /** A scalar of `bits` bits with its low half, made from constraints that may or may not fit together. */
-function someScalar(next: (n: number) => number, bits: number): { scalar: Scalar; xs: bigint[] } {
+function someScalar(next: Random, bits: number): { scalar: Scalar; xs: bigint[] } {
   for (;;) {
     const part = (width: number): Word | undefined => {
       const mask = BigInt(next(1 << width)) | BigInt(next(1 << width));
@@ -173,9 +165,10 @@ function someScalar(next: (n: number) => number, bits: number): { scalar: Scalar
 
 for (const bits of [4, 6, 8]) {
   it(`scalars of ${bits} bits and their low halves: operators and comparisons are sound`, () => {
-    const next = random(bits);
+    const next = seeded(bits);
     const half = bits / 2;
     const low = (x: bigint) => BigInt.asUintN(half, x);
+    let held = 0;
     for (let round = 0; round < 3000; round++) {
       const a = someScalar(next, bits);
       const b = someScalar(next, bits);
@@ -195,6 +188,7 @@ for (const bits of [4, 6, 8]) {
         const refined = scalars.assume(comparison, width, a.scalar, b.scalar);
         for (const [x, y] of pairs) {
           if (!holds(comparison, width, BigInt.asUintN(width, x), BigInt.asUintN(width, y))) continue;
+          held++;
           if (!refined || !scalars.contains(refined[0], x) || !scalars.contains(refined[1], y))
             expect.fail(`${x} ${comparison} ${y} of ${width} bits`);
         }
@@ -207,13 +201,13 @@ for (const bits of [4, 6, 8]) {
           expect.fail(`truncate ${x}`);
       }
     }
-    expect(next(2)).toBeLessThan(2);
+    expect(held).toBeGreaterThan(50_000);
   });
 }
 
 describe('scalars of 64 bits', () => {
   const number = fc.oneof(
-    fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
+    fc.bigInt({ min: 0n, max: MAX_U64 }),
     fc.bigInt({ min: -300n, max: 300n }).map((x) => BigInt.asUintN(64, x)),
     fc.bigInt({ min: -3n, max: 3n }).map((x) => BigInt.asUintN(64, (1n << 31n) + x)),
     fc.bigInt({ min: -3n, max: 3n }).map((x) => BigInt.asUintN(64, (1n << 32n) + x)),

@@ -1,14 +1,20 @@
-import { readFileSync } from 'node:fs';
-import { gunzipSync } from 'node:zlib';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
 import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
 import { CodeArena } from '../src/exec/arena.js';
+import { callTrampoline } from '../src/jit/x64/abi.js';
+import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
+import { FORMS, type Form } from '../src/jit/x64/forms.js';
+import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
 import { assembleX64, compileX64 } from '../src/jit/x64/lower.js';
+import { assembleNative } from '../src/native/emit.js';
 import { unsafeTrust } from '../src/unsafe.js';
+import { IMMEDIATES, VALUES } from './boundary-values.js';
+import { randomBkeyFormat, randomFormat, seeded } from './random-formats.js';
+import { hex, type UbpfVector, unhex, vectors } from './vectors.js';
 import { differences } from './x64-decoder.js';
 
 const arena = new CodeArena();
@@ -22,71 +28,21 @@ function run(program: Program, mem: Uint8Array): bigint {
   return r0;
 }
 
-const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'));
-
-interface Vector {
-  readonly id: string;
-  readonly insns: string;
-  readonly mem: string;
-  readonly r0: string;
-  readonly mem_after: string;
-}
-
-const vectors: Vector[] = gunzipSync(readFileSync(new URL('vectors/ubpf/vectors.jsonl.gz', import.meta.url)))
-  .toString()
-  .trim()
-  .split('\n')
-  .map((line) => JSON.parse(line));
-
-test(`${vectors.length} programs give the results that uBPF gave, instruction by instruction as meant`, () => {
-  for (const { id, insns, mem, r0, mem_after } of vectors) {
-    const program = decodeProgram(hex(insns));
+test('3,000 programs give the results that uBPF gave, instruction by instruction as meant', () => {
+  const all = vectors<UbpfVector>('ubpf/vectors.jsonl.gz');
+  for (const { id, insns, mem, r0, mem_after } of all) {
+    const program = decodeProgram(unhex(insns));
     const { bytes, emitted } = assembleX64(program).assembly;
     expect([id, differences(bytes, emitted)]).toEqual([id, []]);
-    const memory = hex(mem);
-    const result = run(program, memory);
-    expect([id, `0x${result.toString(16)}`, Buffer.from(memory).toString('hex')]).toEqual([
-      id,
-      r0,
-      mem_after,
-    ]);
+    const memory = unhex(mem);
+    expect([id, run(program, memory), hex(memory)]).toEqual([id, BigInt(r0), mem_after]);
   }
+  expect(all.length).toBe(3000);
 });
 
 const op = (name: string, operands: Parameters<typeof instruction>[1]) => instruction(row(name), operands);
 
 const REGISTERS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-const VALUES = [
-  ...[0n, 1n, 2n, 7n, 31n, 32n, 63n, 64n, 0x7fn, 0x80n, 0xffn, 0x8000n, 0xffffn, 0x7fffffffn, 0x80000000n],
-  ...[0xffffffffn, 0x100000000n, 0x8000000000000000n, 0x7fffffffffffffffn, 0xffffffffffffffffn],
-  ...[
-    0xffffffff80000000n,
-    0xffffffff00000000n,
-    0x123456789abcdef0n,
-    0xfedcba9876543210n,
-    0x80000000ffffffffn,
-  ],
-];
-const IMMEDIATES = [
-  0,
-  1,
-  -1,
-  2,
-  7,
-  31,
-  32,
-  63,
-  64,
-  127,
-  128,
-  -128,
-  -129,
-  255,
-  256,
-  65535,
-  2 ** 31 - 1,
-  -(2 ** 31),
-];
 
 // Memory of a probe: two operands, the registers afterwards, and a place to work on.
 const SEEN = 16;
@@ -230,8 +186,7 @@ describe('with every register and every pair of registers, and with boundary ope
 });
 
 const text = (source: string, mem = new Uint8Array(0)): bigint => run(assemble(source), mem);
-const code = (source: string): string =>
-  Buffer.from(compileX64(unsafeTrust(assemble(source))).bytes).toString('hex');
+const code = (source: string): string => hex(compileX64(unsafeTrust(assemble(source))).bytes);
 
 describe('functions of a program', () => {
   test('keep r6 to r9 and have stacks of their own', () => {
@@ -352,4 +307,40 @@ describe('what cannot be compiled is refused:', () => {
       expect.objectContaining({ code: 'E-HELPER', name: 'EngineError', where: { insn: 2 } }),
     );
   });
+});
+
+/** Every form that was emitted while `make` ran. */
+function formsIn(make: () => void): Set<Form> {
+  const finish = vi.spyOn(Assembler.prototype, 'finish');
+  make();
+  const emitted = finish.mock.results.flatMap(({ value }) => (value as Assembly).emitted);
+  finish.mockRestore();
+  return new Set(emitted.map(({ form }) => form));
+}
+
+/** A program of one instruction, which jumps, if it does, over as many others as its displacement says. */
+function programOf(row: Row, dst: number, src: number, off: number, imm: number): Program {
+  const distance = row.imm === 'jump' ? off : imm;
+  const filler = Array.from({ length: off }, () => op('add64.imm', { dst: 0, imm: 1 }));
+  return makeProgram([instruction(row, { dst, src, off, imm: distance }), ...filler, op('exit', {})]);
+}
+
+test('every row of the table is emitted by some program, format or loop', () => {
+  const runnable = ROWS.filter(({ kind, op }) => kind !== 'refused' && op !== 'helper');
+  const forms = formsIn(() => {
+    callTrampoline();
+    fixedStrideLoop();
+    keyStreamLoop();
+    for (let seed = 0; seed < 50; seed++) {
+      assembleNative(randomFormat(seeded(seed)));
+      assembleNative(randomBkeyFormat(seeded(seed)));
+    }
+    for (const source of ['*(u8 *)(r10 - 1) = 0', 'r0 = r10\nexit']) assembleX64(assemble(source));
+    for (const row of runnable) {
+      for (const imm of IMMEDIATES) for (const dst of [0, 1]) assembleX64(programOf(row, dst, 2, 0, imm));
+      for (const dst of [1, 2]) assembleX64(programOf(row, dst, 0, 50, 1));
+    }
+    assembleX64(makeProgram([op('lddw', { dst: 0, value: 1n << 32n }), op('exit', {})]));
+  });
+  expect(FORMS.filter((form) => !forms.has(form)).map(({ text }) => text)).toEqual([]);
 });
