@@ -25,7 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'jit/x64/operands.ts',
     'bpf/contract.ts',
   ],
-  exec: ['jit/target.ts', 'jit/x64/abi.ts', 'bpf/contract.ts'],
+  exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts'],
   'unpacker.ts': ['format'],
   'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
   'unsafe.ts': ['bpf', 'verifier'],

@@ -105,7 +105,25 @@ describe('bpf-unpack nodes and keys', () => {
     });
     expect(run(['nodes', SAMPLE, '--max-unpacked', '1M'])).toMatchObject({
       status: 1,
-      err: expect.stringContaining('unpack_limit'),
+      err: expect.stringMatching(/--max-unpacked raise the limits\) \[unpack_limit\]/),
+    });
+  });
+
+  it('say so when the output cannot be written', () => {
+    const shell = `"${process.execPath}" "${cli}" nodes "${SAMPLE}" > /dev/full`;
+    const { status, stderr } = spawnSync('sh', ['-c', shell]);
+    expect({ status, err: stderr.toString() }).toEqual({
+      status: 1,
+      err: expect.stringMatching(/^bpf-unpack: standard output: ENOSPC.*\[E-OUTPUT\]\n$/),
+    });
+  });
+
+  it('refuse a named pipe instead of waiting for it', () => {
+    const pipe = join(folder, 'pipe');
+    expect(spawnSync('mkfifo', [pipe]).status).toBe(0);
+    expect(run(['nodes', pipe])).toMatchObject({
+      status: 1,
+      err: expect.stringContaining('neither a file nor a block device'),
     });
   });
 
@@ -154,8 +172,13 @@ describe('bpf-unpack compile', () => {
     [['compile'], 2, /which format/],
     [['compile', '--bits', '1,x'], 2, /'x' is none/],
     [['compile', '--bits', '8,8', '--format', 'f'], 2, /give one/],
-    [['compile', '--bits', '8,8'], 1, /got 2, should be 6 \[nr_fields\]/],
-    [['compile', '--bits', '65,0,0,0,0,0'], 1, /field 0 too large/],
+    [['compile', '--bits', '8,8'], 2, /got 2, should be 6 \[nr_fields\]/],
+    [['compile', '--bits', '65,0,0,0,0,0'], 2, /field 0 too large/],
+    [
+      ['compile', '--bits', '0,0,0,0,0,0', '--offsets', '18446744073709551616,0,0,0,0,0'],
+      2,
+      /--offsets: 18446744073709551616 needs more than 64 bits/,
+    ],
     [[...bits, '--emit', 'arm'], 2, /--emit must be/],
     [[...bits, '--engine', 'reference'], 2, /--engine must be bpf or native/],
     [[...bits, '--engine', 'native'], 2, /the native engine has no BPF/],
@@ -191,16 +214,20 @@ describe('bpf-unpack compile', () => {
 });
 
 describe('help', () => {
-  it.each([['--help'], ['nodes', '--help'], ['keys', '-h'], ['compile', '--help'], ['demo', '--help']])(
-    '%s %s is printed, with exit code 0',
-    (...args) => {
-      expect(run(args.filter((word) => word !== undefined))).toMatchObject({
-        status: 0,
-        out: expect.stringContaining('usage: bpf-unpack'),
-        err: '',
-      });
-    },
-  );
+  it.each([
+    ['--help'],
+    ['nodes', '--help'],
+    ['keys', '-h'],
+    ['compile', '--help'],
+    ['demo', '--help'],
+    ['help', 'keys'],
+  ])('%s %s is printed, with exit code 0', (...args) => {
+    expect(run(args.filter((word) => word !== undefined))).toMatchObject({
+      status: 0,
+      out: expect.stringContaining('usage: bpf-unpack'),
+      err: '',
+    });
+  });
 
   it('names every option in the usage', () => {
     for (const command of ['nodes', 'keys', 'compile']) {

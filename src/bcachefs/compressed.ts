@@ -77,7 +77,7 @@ async function* zstdChunks(file: Device): AsyncGenerator<Uint8Array> {
     yield* await unzstd(source);
   } catch (error) {
     if (!(error instanceof ZstdFault)) throw error;
-    const what = `does not unpack with zstd, ${error.message}; the file is damaged`;
+    const what = `does not unpack with zstd: ${error.message}`;
     throw damage('bad_zstd', what, { file: file.name, byte: at }, error);
   }
 }

@@ -1,6 +1,6 @@
 // A device image: bytes read by position, never whole.
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { ArgumentError } from '../errors.js';
 import { damage } from './damage.js';
 
@@ -28,7 +28,10 @@ export class FileDevice implements Device {
 
   /** @throws ImageError 'open' */
   constructor(readonly name: string) {
-    this.#fd = this.#system('open', undefined, () => openSync(name, 'r'));
+    // Nonblocking, or a named pipe would be waited for.
+    this.#fd = this.#system('open', undefined, () =>
+      openSync(name, constants.O_RDONLY | constants.O_NONBLOCK),
+    );
     try {
       this.size = this.#findSize();
     } catch (error) {

@@ -8,6 +8,7 @@ import {
   emitNative,
   encodeProgram,
   type Format,
+  FormatError,
   type FormatSpec,
   listing,
   lower,
@@ -77,7 +78,17 @@ function numbered(format: Format): string {
     .join('\n');
 }
 
+/** A format that is not legal is wrong usage here. */
 function readFormat(line: CommandLine): Format {
+  try {
+    return formatOf(line);
+  } catch (error) {
+    if (error instanceof FormatError) return line.fail(`${error.message} [${error.code}]`);
+    throw error;
+  }
+}
+
+function formatOf(line: CommandLine): Format {
   const { format, bits, offsets } = line.values;
   if (format !== undefined && bits !== undefined)
     line.fail('--format and --bits are two ways to say one thing; give one');
@@ -93,7 +104,8 @@ function numberList(text: string, option: string, { fail }: CommandLine): bigint
   return text.split(',').map((word) => {
     if (!/^\s*(0x[0-9a-f]+|\d+)\s*$/i.test(word))
       fail(`${option} is a list of numbers with commas between them, '${word}' is none`);
-    return BigInt(word.trim());
+    const number = BigInt(word.trim());
+    return number < 1n << 64n ? number : fail(`${option}: ${word.trim()} needs more than 64 bits`);
   });
 }
 

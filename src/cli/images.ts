@@ -1,6 +1,14 @@
 // What `nodes` and `keys` have in common: the images of a file system, its nodes, and what is said of damage.
 
-import { type BtreeNode, type Device, openDevice, openFilesystem, packedFields } from '../bcachefs/index.js';
+import {
+  type BtreeNode,
+  type Device,
+  openDevice,
+  openFilesystem,
+  packedFields,
+  type UnpackLimits,
+} from '../bcachefs/index.js';
+import { ImageError } from '../errors.js';
 import { bytesOption, type CommandLine, EXIT, engineOption } from './options.js';
 
 export const IMAGE_VALUES = ['engine', 'btree', 'max-unpacked', 'max-kept'];
@@ -38,7 +46,7 @@ export async function visitNodes(
   let damaged = false;
   const devices: Device[] = [];
   try {
-    for (const path of line.operands) devices.push(await openDevice(path, limits));
+    for (const path of line.operands) devices.push(await openImage(path, limits));
     const filesystem = await openFilesystem(devices, {
       engine,
       keepGoing: line.flags.has('keep-going'),
@@ -62,6 +70,16 @@ export async function visitNodes(
     for (const device of devices) device.close();
   }
   return damaged ? EXIT.unreadable : EXIT.ok;
+}
+
+async function openImage(path: string, limits: Partial<UnpackLimits>): Promise<Device> {
+  try {
+    return await openDevice(path, limits);
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.code !== 'unpack_limit') throw error;
+    const message = `${error.message} (--max-kept and --max-unpacked raise the limits)`;
+    throw new ImageError(error.code, message, error.where, { cause: error });
+  }
 }
 
 /** `2 words: 32 29 32 11 0 0`, with the offsets that are not 0 behind a plus sign. */

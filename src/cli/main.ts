@@ -32,6 +32,7 @@ export async function main(words: readonly string[]): Promise<number> {
 
 async function dispatch(words: readonly string[], output: Output): Promise<number> {
   const [name, ...rest] = words;
+  if (name === 'help' && rest[0] !== undefined) return dispatch([rest[0], '--help'], output);
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     await output.print(help());
     return name === undefined ? EXIT.usage : EXIT.ok;

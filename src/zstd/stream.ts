@@ -79,7 +79,9 @@ function frameHeader(input: Source): {
   const size = sizeBytes === 0 ? undefined : littleEndian(input(sizeBytes)) + (sizeBytes === 2 ? 256 : 0);
   const windowBytes = singleSegment ? size! : 2 ** (10 + (descriptor >> 3)) * (1 + (descriptor & 7) / 8);
   if (windowBytes > MAX_WINDOW_BYTES) {
-    throw new ZstdFault(`its window of ${windowBytes} bytes is larger than ${MAX_WINDOW_BYTES}`);
+    throw new ZstdFault(
+      `its window of ${windowBytes} bytes is larger than the ${MAX_WINDOW_BYTES} that are taken; unpack it to a file first`,
+    );
   }
   return { windowBytes, contentBytes: size, hasChecksum: (flags & 0b100) !== 0 };
 }
