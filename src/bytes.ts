@@ -43,7 +43,7 @@ function kindOf(value: unknown): string {
 }
 
 /** A value in an error message. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   return typeof value === 'object' || typeof value === 'function' ? kindOf(value) : String(value);
 }
 

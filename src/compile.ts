@@ -4,6 +4,7 @@
 import { contractFor } from './bpf/contract.js';
 import { interpret } from './bpf/interpret.js';
 import { lower } from './bpf/lower.js';
+import { shown } from './bytes.js';
 import { ArgumentError, EngineError } from './errors.js';
 import { CodeArena } from './exec/arena.js';
 import { libc } from './exec/libc.js';
@@ -66,10 +67,7 @@ function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undef
     case 'reference':
       return scriptEngine('reference', format, (packed, out) => out.set(referenceUnpack(format, packed)));
     default:
-      throw new ArgumentError(
-        'A-ENGINE',
-        `engine must be auto, ${ENGINES.join(', ')}; got ${String(engine)}`,
-      );
+      throw new ArgumentError('A-ENGINE', `engine must be auto, ${ENGINES.join(', ')}; got ${shown(engine)}`);
   }
 }
 
