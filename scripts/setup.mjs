@@ -13,15 +13,22 @@ const newest = (folder) =>
     modified(folder),
   );
 
+/** Runs a command, and ends with its exit code if it fails: it has said why itself. */
+function run(command, args, stdout) {
+  try {
+    execFileSync(command, args, { cwd: root, stdio: ['ignore', stdout, 'inherit'] });
+  } catch (error) {
+    console.error(`setup: ${[command, ...args].join(' ')} failed`);
+    process.exit(error.status ?? 1);
+  }
+}
+
 if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
-  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], {
-    cwd: root,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  run('npm', ['ci', '--no-audit', '--no-fund'], 'ignore');
 }
 if (
   modified('dist/cli.js') <
   Math.max(newest('src'), modified('tsconfig.build.json'), modified('tsconfig.json'))
 ) {
-  execFileSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' });
+  run(process.execPath, ['scripts/build.mjs'], 'inherit');
 }
