@@ -2,11 +2,13 @@
 
 export { assemble } from './bpf/assemble.js';
 export { type Access, type ArgSpec, type Contract, contractFor } from './bpf/contract.js';
-export { disassemble } from './bpf/disassemble.js';
+export { type DisassembleOptions, disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
 export { type InterpretOptions, type InterpretResult, interpret } from './bpf/interpret.js';
+export type { Dialect } from './bpf/isa.js';
 export { type LowerOptions, lower } from './bpf/lower.js';
 export type { Instruction, Program } from './bpf/program.js';
+export { readProgram } from './bpf/read.js';
 export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
 export {
   ArgumentError,

@@ -1,0 +1,38 @@
+import { requireBytes } from '../bytes.js';
+import { ProgramError } from '../errors.js';
+import { assemble } from './assemble.js';
+import { decodeProgram } from './encode.js';
+import type { Program } from './program.js';
+
+/**
+ * Reads a program in whatever form it comes: assembly text, hexadecimal text, or raw bytes. Bytes are text if none of
+ * them is 0; programs that can end have such bytes.
+ * @throws ProgramError as `assemble` and `decodeProgram`, or 'P-HEX' or 'P-ELF'; ArgumentError 'A-TYPE'
+ */
+export function readProgram(source: Uint8Array | string): Program {
+  if (typeof source === 'string') return fromText(source);
+  const bytes = requireBytes(source, 0, 'a program, unless it is a string,');
+  if (!bytes.includes(0)) return fromText(new TextDecoder().decode(bytes));
+  if (ELF_MAGIC.every((byte, i) => bytes[i] === byte)) {
+    const message = 'this is an ELF object; a program is the contents of one of its sections';
+    throw new ProgramError('P-ELF', message, { byte: 0 });
+  }
+  return decodeProgram(bytes);
+}
+
+const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
+
+const fromText = (text: string): Program =>
+  /^\s*(0x)?[0-9a-f\s]+$/i.test(text) ? decodeProgram(fromHex(text)) : assemble(text);
+
+/**
+ * Bytes from hexadecimal digits, with any space between bytes, and 0x in front or not.
+ * @throws ProgramError 'P-HEX'
+ */
+export function fromHex(text: string): Uint8Array {
+  const digits = text.trim().replace(/^0x/i, '').split(/\s+/);
+  const odd = digits.find((word) => word.length % 2 !== 0 || /[^0-9a-f]/i.test(word));
+  if (odd !== undefined)
+    throw new ProgramError('P-HEX', `"${odd.slice(0, 60)}" is not a whole number of hexadecimal bytes`);
+  return Uint8Array.from(Buffer.from(digits.join(''), 'hex'));
+}
