@@ -1,4 +1,4 @@
-import { requireBytes } from '../bytes.js';
+import { hexBytes, requireBytes } from '../bytes.js';
 import { ProgramError } from '../errors.js';
 import { assemble } from './assemble.js';
 import { decodeProgram } from './encode.js';
@@ -22,17 +22,9 @@ export function readProgram(source: Uint8Array | string): Program {
 
 const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
 
-const fromText = (text: string): Program =>
-  /^\s*(0x)?[0-9a-f\s]+$/i.test(text) ? decodeProgram(fromHex(text)) : assemble(text);
-
-/**
- * Bytes from hexadecimal digits, with any space between bytes, and 0x in front or not.
- * @throws ProgramError 'P-HEX'
- */
-export function fromHex(text: string): Uint8Array {
-  const digits = text.trim().replace(/^0x/i, '').split(/\s+/);
-  const odd = digits.find((word) => word.length % 2 !== 0 || /[^0-9a-f]/i.test(word));
-  if (odd !== undefined)
-    throw new ProgramError('P-HEX', `"${odd.slice(0, 60)}" is not a whole number of hexadecimal bytes`);
-  return Uint8Array.from(Buffer.from(digits.join(''), 'hex'));
+function fromText(text: string): Program {
+  if (!/^\s*(0x)?[0-9a-f\s]*$/i.test(text)) return assemble(text);
+  const bytes = hexBytes(text);
+  if (bytes) return decodeProgram(bytes);
+  throw new ProgramError('P-HEX', 'hexadecimal text must be of whole bytes; a digit is missing or too many');
 }
