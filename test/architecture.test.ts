@@ -15,6 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'bytes.ts': [],
   format: [],
   bpf: ['format'],
+  elf: ['bpf', 'format'],
   verifier: ['bpf', 'format'],
   jit: ['verifier', 'bpf', 'format'],
   native: [
@@ -29,7 +30,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'unpacker.ts': ['format'],
   'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
   'unsafe.ts': ['bpf', 'verifier'],
-  'index.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts', 'compile.ts'],
+  'index.ts': ['format', 'bpf', 'elf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts', 'compile.ts'],
   zstd: [],
   bcachefs: ['index.ts', 'zstd'],
   cli: ['index.ts', 'bcachefs'],
