@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { matchesOf } from '../src/bpf/grammar.js';
 import { ROWS, rowsOf } from '../src/bpf/isa.js';
 import { instruction, makeProgram, slotsOf } from '../src/bpf/program.js';
+import { instructionText } from '../src/bpf/text.js';
 import { assemble, decodeProgram, disassemble, encodeProgram, ProgramError } from '../src/index.js';
 import { hex, unhex, vectors } from './vectors.js';
 
@@ -111,10 +113,10 @@ describe('bytes and text in the classic dialect', () => {
     db21080010010000                 | store_release.dw [%r1+8], %r2
     6601000005000000                 | jsgt32 %r1, 5, +0            / jsgt32 %r1, 5, end
     4d21000000000000                 | jset %r1, %r2, +0            / jset %r1, %r2, exit
-    0500000000000000                 | ja +0                        / ja end / ja 0
+    0500000000000000                 | ja +0                        / ja end / ja +0x0
     0600000000000000                 | ja32 +0                      / ja32 end
     8500000005000000                 | call 5                       / call helper 5
-    8510000000000000                 | call local +0                / call local end / call local 0x0`
+    8510000000000000                 | call local +0                / call local end / call local -0`
     .trim()
     .split('\n')
     .map((line) => line.trim().split(/ *\| /) as [string, string]);
@@ -169,6 +171,19 @@ describe('the table', () => {
         expect(decodeProgram(bytes).instructions).toEqual([one, one]);
         for (const dialect of ['kernel', 'classic'] as const)
           expect(hex(encodeProgram(assemble(disassemble(program, { dialect }))))).toBe(hex(bytes));
+      }
+    }
+  });
+
+  it('has no text that two forms could mean', () => {
+    const operands = { dst: 3, src: 4, off: -7, imm: 5, value: 5n };
+    for (const row of ROWS) {
+      for (const dialect of ['kernel', 'classic'] as const) {
+        const text = instructionText(instruction(row, operands), dialect);
+        expect([text, ...new Set([...matchesOf(text)].map((match) => match.row.name))]).toEqual([
+          text,
+          row.name,
+        ]);
       }
     }
   });
@@ -252,6 +267,7 @@ describe('assembly text', () => {
     ['r0 = *(u46 *)(r1 + 8)', 'r1 = *(u16 *)(r2 + 8)', '  r0 = *(u46 *)(r1 + 8)\n  ^'],
     ['if r7 <> 5 goto out', 'if r1 > 5 goto +3', '  if r7 <> 5 goto out\n  ^'],
     ['lock fetch_nand [%r1], %r2', 'lock fetch_and [%r1+8], %r2', '  lock fetch_nand [%r1], %r2\n  ^'],
+    ['ja 3', 'ja +3', '  ja 3\n  ^'],
     ['done: goto dine', 'done', '  done: goto dine\n        ^'],
   ])('%j: did you mean %s?', (text, nearest, shown) => {
     expect(() => assemble(text)).toThrow(

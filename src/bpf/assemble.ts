@@ -137,7 +137,7 @@ function place(
 ): Instruction {
   if (target === undefined) return instruction(row, operands);
   const label = labels.get(target);
-  if (label === undefined && !/^[+-]?\d/.test(target))
+  if (label === undefined && !/^[+-]/.test(target))
     throw fail(`label ${excerpt(target)} is not defined${suggestion(nearestName(target, labels.keys()))}`);
   const distance = label === undefined ? number(target) : BigInt(label - slot - 1);
   const field = row.off === 'jump' ? 'off' : 'imm';

@@ -29,7 +29,6 @@ const GROUPS: Readonly<Record<Dialect, Readonly<Record<string, string>>>> = {
     ...KERNEL_GROUPS,
     '%d': '%?[rR](\\d+)',
     '%s': '%?[rR](\\d+)',
-    '%j': `([+-]?${DIGITS}|${LABEL})`, // uBPF's disassembler writes `call local 0x3`
   },
 };
 
@@ -63,7 +62,7 @@ function literal(text: string): string {
   return text
     .split(/(\s+|[()*,[\]])/)
     .map((part) => {
-      if (/^\s+$/.test(part)) return '(?: |(?<!\\w)|(?!\\w))';
+      if (/^\s+$/.test(part)) return '(?: |(?<![\\w.])|(?![\\w.]))';
       const escaped = part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
       return /^[()*,[\]]$/.test(part) ? ` ?${escaped} ?` : escaped;
     })

@@ -7,7 +7,7 @@ import { instructionText } from './text.js';
 /** Longer texts are not compared: the time grows with the length. */
 const MAX_CHARACTERS = 80;
 
-/** An example of the instruction form that a text is nearest to, in the text's own dialect; or undefined. */
+/** An example of the instruction form that a text is nearest to, unless none is near. */
 export function nearestForm(text: string): string | undefined {
   return nearest(shapeOf(text), FORMS);
 }
@@ -54,7 +54,7 @@ function exampleOf(row: Row, dialect: Dialect): string {
 function shapeOf(text: string): string {
   return text
     .replace(/\b([rRwW])\d+\b/g, (_, letter: string) => letter.toLowerCase())
-    .replace(/(?<![\w])(0[xX][0-9a-fA-F]+|\d+)\b/g, '0')
+    .replace(/(?<!\w)(0[xX][0-9a-fA-F]+|\d+)\b/g, '0')
     .replace(/goto [A-Za-z_.][\w.]*$/, 'goto +0')
     .replace(/\s+/g, '');
 }
