@@ -9,8 +9,8 @@ export type { Dialect } from './bpf/isa.js';
 export { type LowerOptions, lower } from './bpf/lower.js';
 export type { Instruction, Program } from './bpf/program.js';
 export { readProgram } from './bpf/read.js';
-export { type ElfData, type ElfFunction, type ElfObject, readElf } from './elf/object.js';
 export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
+export { type ElfData, type ElfFunction, type ElfObject, readElf } from './elf/object.js';
 export {
   ArgumentError,
   BpfUnpackError,
@@ -39,6 +39,7 @@ export { referencePack, referenceUnpack } from './format/reference.js';
 export type { MachineCode } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
 export { type CompileOptions, compileX64 } from './jit/x64/lower.js';
+export { KernelMemory, type KernelProgram } from './kernel/kernel.js';
 export { type EmitOptions, emitNative } from './native/emit.js';
 export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
 export type { VerifiedProgram } from './verifier/verified.js';
