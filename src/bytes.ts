@@ -106,4 +106,8 @@ export function hexBytes(text: string): Uint8Array | undefined {
   return Uint8Array.from(Buffer.from(digits, 'hex'));
 }
 
+/** Whether bytes begin as ELF files do. */
+export const isElf = (bytes: Uint8Array): boolean =>
+  [0x7f, 0x45, 0x4c, 0x46].every((byte, i) => bytes[i] === byte);
+
 export const MAX_U64 = (1n << 64n) - 1n;

@@ -242,7 +242,22 @@ describe('bpf-unpack asm, disasm and run', () => {
     expect(run(['run', '-', '--engine', engine], 'r0 = r1\nr0 |= r2\nexit').out).toBe('r0 = 0x0\n');
   });
 
+  it('run a function of an ELF object', () => {
+    const object = fileURLToPath(new URL('objects/hash-clang-v4.o', import.meta.url));
+    const memory = 'ff'.repeat(64);
+    for (const options of [[], ['--function', 'hash', '--engine', 'jit']])
+      expect(run(['run', object, '--mem', memory, ...options]).out).toBe(
+        `r0 = 0x7edc2a990fd5ef07\nmemory = ${memory}\n`,
+      );
+    const missing = run(['disasm', object, '--function', 'cash']);
+    expect(missing).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/hash-clang-v4\.o: .*\[E-NO-FUNCTION\]/),
+    });
+  });
+
   it.each<[string[], string, number, string]>([
+    [['asm', '-', '--function', 'f'], 'exit', 2, '--function is for ELF objects'],
     [['asm'], '', 2, 'which FILE?'],
     [['asm', '/nowhere.s'], '', 1, '/nowhere.s'],
     [

@@ -1,4 +1,4 @@
-import { hexBytes, requireBytes } from '../bytes.js';
+import { hexBytes, isElf, requireBytes } from '../bytes.js';
 import { ProgramError } from '../errors.js';
 import { assemble } from './assemble.js';
 import { decodeProgram } from './encode.js';
@@ -13,14 +13,12 @@ export function readProgram(source: Uint8Array | string): Program {
   if (typeof source === 'string') return fromText(source);
   const bytes = requireBytes(source, 0, 'a program, unless it is a string,');
   if (!bytes.includes(0)) return fromText(new TextDecoder().decode(bytes));
-  if (ELF_MAGIC.every((byte, i) => bytes[i] === byte)) {
-    const message = 'this is an ELF object; a program is the contents of one of its sections';
+  if (isElf(bytes)) {
+    const message = 'this is an ELF object, which may hold many programs: readElf reads it';
     throw new ProgramError('P-ELF', message, { byte: 0 });
   }
   return decodeProgram(bytes);
 }
-
-const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46];
 
 function fromText(text: string): Program {
   if (!/^\s*(0x)?[0-9a-f\s]*$/i.test(text)) return assemble(text);

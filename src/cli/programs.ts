@@ -1,34 +1,40 @@
 // What the commands on BPF programs have in common: reading one, and running it on a piece of memory.
 
 import { readFileSync } from 'node:fs';
-import { hexBytes } from '../bytes.js';
-import { BpfUnpackError, ProgramError } from '../errors.js';
+import { hexBytes, isElf } from '../bytes.js';
+import { BpfUnpackError } from '../errors.js';
 import {
   CodeArena,
   type Contract,
   compileX64,
   interpret,
   type Program,
+  readElf,
   readProgram,
   verify,
 } from '../index.js';
 import type { CommandLine } from './options.js';
 
-export const FILE_HELP = `FILE holds assembly text (of the Linux verifier's log or of uBPF's assembler), hexadecimal text or raw bytes;
-'-' is standard input.`;
+export const FILE_VALUES = ['function'];
+export const FILE_USAGE = 'FILE [--function NAME]';
+export const FILE_HELP = `FILE holds assembly text (of the Linux verifier's log or of uBPF's assembler), hexadecimal text, raw bytes, or an ELF
+object of clang or gcc; '-' is standard input.
+
+  --function NAME  the function of an ELF object to begin with (default: its only global one)`;
 
 /** The program in the one file that the command line names. */
-export function readProgramFile({ operands, fail }: CommandLine): Program {
+export function readProgramFile({ values, operands, fail }: CommandLine): Program {
   const [path, ...others] = operands;
   if (path === undefined) fail('which FILE?');
   if (others.length > 0) fail(`one FILE at a time, not '${others[0]}' as well`);
   const bytes = readInput(path!);
+  if (values.function !== undefined && !isElf(bytes)) fail('--function is for ELF objects');
   try {
-    return readProgram(bytes);
+    return isElf(bytes) ? readElf(bytes).program(values.function) : readProgram(bytes);
   } catch (error) {
-    if (!(error instanceof ProgramError)) throw error;
+    if (!(error instanceof BpfUnpackError)) throw error;
     const file = path === '-' ? 'standard input' : path!;
-    throw new ProgramError(
+    throw new BpfUnpackError(
       error.code,
       `${file}: ${error.message}`,
       { ...error.where, file },

@@ -1,20 +1,28 @@
 import type { Command, CommandLine } from './options.js';
-import { FILE_HELP, MACHINES, machineOption, memoryFrom, readProgramFile } from './programs.js';
+import {
+  FILE_HELP,
+  FILE_USAGE,
+  FILE_VALUES,
+  MACHINES,
+  machineOption,
+  memoryFrom,
+  readProgramFile,
+} from './programs.js';
 
 export const runCommand: Command = {
   name: 'run',
   summary: 'run a BPF program',
-  usage: 'usage: bpf-unpack run FILE [--mem HEX] [--engine interpreter|jit] [--max-instructions N]',
+  usage: `usage: bpf-unpack run ${FILE_USAGE} [--mem HEX] [--engine interpreter|jit] [--max-instructions N]`,
   help: `Runs a program with r1 = the address of the memory and r2 = its length (both 0 without), and prints r0 and the memory
 afterwards.
 
 ${FILE_HELP}
-
-  --mem HEX             the memory, in hexadecimal
-  --engine NAME         interpreter (the default) checks each access; jit takes what is proven safe on memory of that
-                        length, and says why it is not
-  --max-instructions N  when the interpreter gives up (default: ten million)`,
-  values: ['mem', 'engine', 'max-instructions'],
+  --mem HEX        the memory, in hexadecimal
+  --engine NAME    interpreter (the default) checks each access; jit takes what is proven safe on memory of that length,
+                   and says why it is not
+  --max-instructions N
+                   when the interpreter gives up (default: ten million)`,
+  values: [...FILE_VALUES, 'mem', 'engine', 'max-instructions'],
   flags: [],
   async run(line, output) {
     const engine = machineOption(line);
