@@ -4,6 +4,7 @@ import { ROWS, rowsOf } from '../src/bpf/isa.js';
 import { instruction, makeProgram, slotsOf } from '../src/bpf/program.js';
 import { instructionText } from '../src/bpf/text.js';
 import { assemble, decodeProgram, disassemble, encodeProgram, ProgramError } from '../src/index.js';
+import { seeded } from './random-formats.js';
 import { hex, unhex, vectors } from './vectors.js';
 
 const EXIT = '9500000000000000';
@@ -297,6 +298,31 @@ describe('assembly text', () => {
     ])
       expect(() => assemble(text)).toThrow(ProgramError);
     expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it('that is damaged is refused with its place, or means what it is printed as', () => {
+    const random = seeded(1);
+    const lines = ROWS.flatMap((row) => {
+      const one = instruction(row, { dst: 3, src: 4, off: 7, imm: 5, value: 5n });
+      return [instructionText(one, 'kernel'), instructionText(one, 'classic')];
+    });
+    const pieces = [...'%[]()+-*,:;#.0x19rws \t', 'll', 'lock ', 'goto ', '__proto__', 'exit'];
+    let read = 0;
+    for (let i = 0; i < 3000; i++) {
+      const line = lines[random(lines.length)]!;
+      const at = random(line.length + 1);
+      const piece = random(2) === 0 ? '' : pieces[random(pieces.length)]!;
+      const damaged = line.slice(0, at) + piece + line.slice(at + random(3));
+      try {
+        const program = assemble(`${damaged}\n${'lock xchg [r1], r2\n'.repeat(8)}exit`);
+        read++;
+        expect(hex(encodeProgram(assemble(disassemble(program))))).toBe(hex(encodeProgram(program)));
+      } catch (error) {
+        if (!(error instanceof ProgramError)) throw error;
+        expect(error.where.line ?? error.where.insn).toBeDefined();
+      }
+    }
+    expect(read).toBeGreaterThan(300);
   });
 
   it('takes a 32-bit immediate signed or unsigned where the operation has 32 bits', () => {
