@@ -4,7 +4,7 @@ import { EngineError } from '../src/errors.js';
 import { KernelMemory } from '../src/kernel/kernel.js';
 
 /** Why the kernel does not run programs here; undefined where it does. */
-export function kernelRefusal(): string | undefined {
+function kernelRefusal(): string | undefined {
   try {
     new KernelMemory({ args: [] }).dispose();
     return undefined;

@@ -60,6 +60,7 @@ describe.skipIf(!kernelRuns)('the kernel', () => {
       ['r2 = 1 ll\nr0 = *(u64 *)(r1 + 1)\nexit', 2, /invalid access to map value/],
       ['*(u8 *)(r1 + 0) = 1\nr0 = 0\nexit', 0, /write into map forbidden/],
       ['r0 = r5\nexit', 0, /R5 !read_ok/],
+      ['r0 = 1 ll\ngoto +1\nr0 = 2\nexit', 3, /unreachable insn/],
     ] as const) {
       expect(() => memoryFor(contract).load(assemble(text))).toThrow(
         expect.objectContaining({

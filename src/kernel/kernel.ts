@@ -31,23 +31,32 @@ export class KernelMemory {
   /** A word for each argument, for numbers that differ from run to run; undefined where there are none. */
   readonly #numbers: number | undefined;
   readonly #result: number;
+  /** All of them. */
+  readonly #fds: number[] = [];
   #open = true;
 
   /** @throws ArgumentError for a bad contract; EngineError 'E-KERNEL' where bpf(2) is not permitted, 'E-PLATFORM' elsewhere */
   constructor(contract: Contract) {
     this.#contract = checkContract(contract);
     const { args } = this.#contract;
-    if (args.some(isVariable)) this.#numbers = createArray(WORD_BYTES * args.length, MAP_FLAG.read);
-    this.#result = createArray(WORD_BYTES, MAP_FLAG.readwrite);
-    this.#maps = args.map((spec) =>
-      spec?.kind === 'memory' && spec.bytes > 0 ? createArray(spec.bytes, MAP_FLAG[spec.access]) : undefined,
-    );
+    try {
+      this.#result = this.#array(WORD_BYTES, MAP_FLAG.readwrite);
+      if (args.some(isVariable)) this.#numbers = this.#array(WORD_BYTES * args.length, MAP_FLAG.read);
+      this.#maps = args.map((spec) =>
+        spec?.kind === 'memory' && spec.bytes > 0
+          ? this.#array(spec.bytes, MAP_FLAG[spec.access])
+          : undefined,
+      );
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /**
    * Has the kernel verify and compile a program.
-   * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; its instruction numbers in the
-   *   log count the instructions that bring the arguments, `insn` does not
+   * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; the kernel's instruction
+   *   numbers count the instructions that bring the arguments, `insn` does not
    */
   load(program: Program): KernelProgram {
     requireProgram(program);
@@ -58,15 +67,23 @@ export class KernelMemory {
     const { error, log } = verdict;
     const lines = log.split('\n').filter((line) => line !== '' && !line.startsWith('processed '));
     const last = lines.findLastIndex((line) => /^\d+: \(/.test(line));
-    const insn = Math.max(0, Number.parseInt(lines[last] ?? '0', 10) - before);
     const reason = lines.slice(last + 1).join('; ') || 'without a word';
+    // Before the kernel walks the program it names instructions in its sentences only.
+    const slot = lines[last] ?? /\binsn (\d+)/.exec(reason)?.[1] ?? '0';
+    const insn = Math.max(0, Number.parseInt(slot, 10) - before);
     throw new VerifierError('V-KERNEL', insn, `the kernel refused it (${error}): ${reason}`, log);
   }
 
   dispose(): void {
     if (!this.#open) return;
     this.#open = false;
-    for (const fd of [...this.#maps, this.#numbers, this.#result]) if (fd !== undefined) close(fd);
+    for (const fd of this.#fds) close(fd);
+  }
+
+  #array(bytes: number, flags: number): number {
+    const fd = createArray(bytes, flags);
+    this.#fds.push(fd);
+    return fd;
   }
 
   #wrap(program: Program): { bytes: Uint8Array; before: number } {
