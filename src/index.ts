@@ -11,6 +11,7 @@ export type { Instruction, Program } from './bpf/program.js';
 export { readProgram } from './bpf/read.js';
 export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
 export { type ElfData, type ElfFunction, type ElfObject, readElf } from './elf/object.js';
+export { type WriteElfOptions, writeElf } from './elf/write.js';
 export {
   ArgumentError,
   BpfUnpackError,

@@ -56,7 +56,7 @@ export function link(entry: FunctionRange, parts: Parts): Program {
     placed.set(keyOf(range), slots);
     pieces.push(piece);
     slots += piece.program.slots;
-    waiting.push(...piece.calls.values());
+    for (const called of piece.calls.values()) waiting.push(called);
   }
   return makeProgram(pieces.flatMap((piece) => placeCalls(piece, placed)));
 }
