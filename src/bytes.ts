@@ -99,4 +99,15 @@ function rangesMeet(a: number, aLength: number, b: number, bLength: number): boo
   return a < b + bLength && b < a + aLength;
 }
 
+/** Bytes from hexadecimal digits, with any space between them, and 0x in front or not; undefined if that is not what it is. */
+export function hexBytes(text: string): Uint8Array | undefined {
+  const digits = text.trim().replace(/^0x/i, '').replace(/\s+/g, '');
+  if (digits.length % 2 !== 0 || !/^[0-9a-f]*$/i.test(digits)) return undefined;
+  return Uint8Array.from(Buffer.from(digits, 'hex'));
+}
+
+/** Whether bytes begin as ELF files do. */
+export const isElf = (bytes: Uint8Array): boolean =>
+  [0x7f, 0x45, 0x4c, 0x46].every((byte, i) => bytes[i] === byte);
+
 export const MAX_U64 = (1n << 64n) - 1n;

@@ -40,6 +40,9 @@ export class FormatError extends BpfUnpackError {}
 /** BPF bytes or text that are no program, whatever they are called with. */
 export class ProgramError extends BpfUnpackError {}
 
+/** An ELF object that is damaged, not of BPF, or needs what this machine has not. */
+export class ElfError extends BpfUnpackError {}
+
 /** A program that was not proven to meet its contract. */
 export class VerifierError extends BpfUnpackError {
   constructor(

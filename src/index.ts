@@ -2,15 +2,20 @@
 
 export { assemble } from './bpf/assemble.js';
 export { type Access, type ArgSpec, type Contract, contractFor } from './bpf/contract.js';
-export { disassemble } from './bpf/disassemble.js';
+export { type DisassembleOptions, disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
 export { type InterpretOptions, type InterpretResult, interpret } from './bpf/interpret.js';
+export type { Dialect } from './bpf/isa.js';
 export { type LowerOptions, lower } from './bpf/lower.js';
 export type { Instruction, Program } from './bpf/program.js';
+export { readProgram } from './bpf/read.js';
 export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
+export { type ElfData, type ElfFunction, type ElfObject, readElf } from './elf/object.js';
+export { type WriteElfOptions, writeElf } from './elf/write.js';
 export {
   ArgumentError,
   BpfUnpackError,
+  ElfError,
   EngineError,
   ExecutionError,
   FormatError,
@@ -35,6 +40,7 @@ export { referencePack, referenceUnpack } from './format/reference.js';
 export type { MachineCode } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
 export { type CompileOptions, compileX64 } from './jit/x64/lower.js';
+export { KernelMemory, type KernelProgram } from './kernel/kernel.js';
 export { type EmitOptions, emitNative } from './native/emit.js';
 export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
 export type { VerifiedProgram } from './verifier/verified.js';

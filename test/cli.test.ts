@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ENGINES } from '../src/index.js';
 import { SAMPLE, trueNodes, vectorPath } from './images.js';
-import { jsonLines } from './vectors.js';
+import { jsonLines, type UbpfVector, vectors } from './vectors.js';
 
 const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 
@@ -213,12 +213,116 @@ describe('bpf-unpack compile', () => {
   });
 });
 
+describe('bpf-unpack asm, disasm and run', () => {
+  const source = `
+    start: ldxw %r0, [%r1+4]   ; uBPF's dialect
+    if r0 > 10 goto out        ; and Linux's
+    w0 += -1
+    out: exit`;
+  const bytes = '6110040000000000250001000a00000004000000ffffffff9500000000000000';
+
+  it('lead from text to bytes and back, through files and pipes', () => {
+    const asm = run(['asm', file('program.s', source)]);
+    expect(asm).toEqual({ status: 0, out: `${bytes}\n`, err: '' });
+    const kernel = 'r0 = *(u32 *)(r1 + 4)\nif r0 > 10 goto +1\nw0 += -1\nexit\n';
+    const classic = 'ldxw %r0, [%r1+4]\njgt %r0, 10, +1\nadd32 %r0, -1\nexit\n';
+    expect(run(['disasm', '-'], asm.out).out).toBe(kernel);
+    const raw = file('program.bin', Buffer.from(bytes, 'hex'));
+    expect(run(['disasm', raw, '--dialect', 'classic']).out).toBe(classic);
+    expect(run(['asm', '-'], classic).out).toBe(asm.out);
+  });
+
+  it.each(['interpreter', 'jit', 'bpf'])('run a program by the %s', (engine) => {
+    const program = file('run.s', 'r0 = *(u32 *)(r1 + 4)\nr0 += r2\n*(u8 *)(r1 + 0) = 255\nexit');
+    expect(run(['run', program, '--mem', '0x01020304 05060708', '--engine', engine])).toEqual({
+      status: 0,
+      out: 'r0 = 0x807060d\nmemory = ff02030405060708\n',
+      err: '',
+    });
+    expect(run(['run', '-', '--engine', engine], 'r0 = r1\nr0 |= r2\nexit').out).toBe('r0 = 0x0\n');
+  });
+
+  it('run a function of an ELF object', () => {
+    const object = fileURLToPath(new URL('objects/hash-clang-v4.o', import.meta.url));
+    const memory = 'ff'.repeat(64);
+    for (const options of [[], ['--function', 'hash', '--engine', 'jit']])
+      expect(run(['run', object, '--mem', memory, ...options]).out).toBe(
+        `r0 = 0x7edc2a990fd5ef07\nmemory = ${memory}\n`,
+      );
+    const missing = run(['disasm', object, '--function', 'cash']);
+    expect(missing).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/hash-clang-v4\.o: .*\[E-NO-FUNCTION\]/),
+    });
+  });
+
+  it.each<[string[], string, number, string]>([
+    [['asm', '-', '--function', 'f'], 'exit', 2, '--function is for ELF objects'],
+    [['asm'], '', 2, 'which FILE?'],
+    [['asm', '/nowhere.s'], '', 1, '/nowhere.s'],
+    [
+      ['asm', '-'],
+      'exit\n  ldxdx %r0, [%r1+8]',
+      1,
+      'standard input: line 2: "ldxdx %r0, [%r1+8]" is no instruction; did you mean ldxdw %r1, [%r2+8]? [P-SYNTAX]\n    ldxdx %r0, [%r1+8]\n    ^\n',
+    ],
+    [['disasm', '-'], '9500', 1, 'a whole number of 8-byte slots'],
+    [['run', '-', '--mem', '0'], 'exit', 2, "memory must be given as whole hexadecimal bytes, not '0'"],
+    [['run', '-', '--max-instructions', '0'], 'exit', 2, '--max-instructions must be a number from 1'],
+    [['run', '-', '--engine', 'jit', '--max-instructions', '9'], 'exit', 2, 'is for the interpreter'],
+    [['run', '-', '--max-instructions', '9'], 'l: goto l', 1, '[X-LIMIT]'],
+    [['run', '-', '--mem', 'ff', '--engine', 'jit'], 'r0 = *(u16 *)(r1 + 0)\nexit', 1, '[V-OOB-READ]'],
+  ])('%j of %j ends with %i', (args, input, status, says) => {
+    const result = run(args, input);
+    expect(result).toMatchObject({ status, out: '' });
+    expect(result.err).toContain(says);
+  });
+});
+
+describe('bpf-unpack conformance', () => {
+  it.each(['interpreter', 'jit'])('gives r0 of programs as uBPF computed it, by the %s', (engine) => {
+    const proven = vectors<UbpfVector & { k: number }>('ubpf/vectors.jsonl.gz').filter(({ k }) => k === 1);
+    for (const { insns, mem, r0 } of proven.slice(0, 2)) {
+      // Two spaces after each byte, and an argument for options even if there are none: as the runner does it.
+      const spaced = (text: string) => text.replace(/../g, '$&  ');
+      const options = engine === 'jit' ? '--engine=jit' : '';
+      expect(run(['conformance', spaced(mem), options], `${spaced(insns)}\n`)).toEqual({
+        status: 0,
+        out: `${r0.slice(2)}\n`,
+        err: '',
+      });
+    }
+  });
+
+  it('takes no memory, or an empty one, as address 0 of length 0', () => {
+    const program = 'bf100000000000000f200000000000009500000000000000';
+    expect(run(['conformance'], program).out).toBe('0\n');
+    expect(run(['conformance', '', '--engine=jit'], program).out).toBe('0\n');
+  });
+
+  it.each<[string[], string, number, RegExp]>([
+    [['conformance'], 'r0 = 5', 1, /hexadecimal/],
+    [['conformance'], '', 1, /at least one instruction/],
+    [['conformance'], '8500000005000000 9500000000000000', 1, /helper/],
+    [['conformance', '--engine=jit'], '9500000000000000', 1, /r0.*\[V-/],
+    [['conformance', '00', '01'], '', 2, /one MEMORY/],
+  ])('%j of %j ends with %i', (args, input, status, says) => {
+    const result = run(args, input);
+    expect(result).toMatchObject({ status, out: '' });
+    expect(result.err).toMatch(says);
+  });
+});
+
 describe('help', () => {
   it.each([
     ['--help'],
     ['nodes', '--help'],
     ['keys', '-h'],
     ['compile', '--help'],
+    ['asm', '--help'],
+    ['disasm', '--help'],
+    ['run', '--help'],
+    ['conformance', '--help'],
     ['demo', '--help'],
     ['help', 'keys'],
   ])('%s %s is printed, with exit code 0', (...args) => {
@@ -230,7 +334,7 @@ describe('help', () => {
   });
 
   it('names every option in the usage', () => {
-    for (const command of ['nodes', 'keys', 'compile']) {
+    for (const command of ['nodes', 'keys', 'compile', 'asm', 'disasm', 'run', 'conformance']) {
       const [usage, ...help] = run([command, '--help']).out.split('\n\n');
       const options = help.join().matchAll(/^ {2}(--[\w-]+)/gm);
       for (const [, option] of options) expect(usage).toContain(option);

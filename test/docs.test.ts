@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import * as library from '../src/index.js';
-import { assemble, type Contract, VerifierError, verify } from '../src/index.js';
+import { assemble, type Contract, encodeProgram, VerifierError, verify } from '../src/index.js';
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
 
@@ -34,6 +34,26 @@ describe('docs/verifier.md', () => {
     const source = readdirSync(folder).map((file) => readFileSync(new URL(file, folder), 'utf8'));
     const codes = new Set(source.join().match(/(?<=')V-[A-Z0-9-]+(?=')/g));
     expect(sections.map(([code]) => code).sort()).toEqual([...codes].sort());
+  });
+});
+
+describe('docs/programs.md', () => {
+  const table = [...read('docs/programs.md').matchAll(/^\|[^|]*\|([^|]*)\|([^|]*)\|$/gm)];
+  const codes = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
+  const bytes = (text: string) => encodeProgram(assemble(`${text}\nout: name: r0 = 0\nr0 = 0\nr0 = 0\nexit`));
+
+  it.each(table.slice(2).map(([, kernel, classic]) => [codes(kernel!), codes(classic!)] as const))(
+    '%j is in the other dialect %j',
+    (kernel, classic) => {
+      expect(classic.length).toBeGreaterThanOrEqual(Math.min(1, kernel.length));
+      const meanings = new Set(kernel.map((text) => String(bytes(text))));
+      for (const text of classic) expect([text, meanings.has(String(bytes(text)))]).toEqual([text, true]);
+    },
+  );
+
+  it('has the error that there is', () => {
+    const [, shown] = /```\n(line 2: [\s\S]*?)\n```/.exec(read('docs/programs.md'))!;
+    expect(() => assemble('exit\nldxdx %r0, [%r1+8]')).toThrow(shown);
   });
 });
 

@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { matchesOf } from '../src/bpf/grammar.js';
 import { ROWS, rowsOf } from '../src/bpf/isa.js';
 import { instruction, makeProgram, slotsOf } from '../src/bpf/program.js';
+import { instructionText } from '../src/bpf/text.js';
 import { assemble, decodeProgram, disassemble, encodeProgram, ProgramError } from '../src/index.js';
+import { seeded } from './random-formats.js';
 import { hex, unhex, vectors } from './vectors.js';
 
 const EXIT = '9500000000000000';
@@ -79,6 +82,64 @@ describe('bytes and text of RFC 9669 instructions', () => {
   });
 });
 
+describe('bytes and text in the classic dialect', () => {
+  // Bytes from the opcode tables of RFC 9669; behind a slash other spellings of the same.
+  const cases = `
+    0701000016000000                 | add %r1, 22                  / add r1, 0x16
+    0401000016000000                 | add32 %r1, 22
+    bf10000000000000                 | mov %r0, %r1
+    3c21010000000000                 | sdiv32 %r1, %r2
+    9701010005000000                 | smod %r1, 5
+    8400000000000000                 | neg32 %r0
+    cf21000000000000                 | arsh %r1, %r2
+    bf21080000000000                 | movsx864 %r1, %r2            / movsx8 %r1, %r2
+    bc21100000000000                 | movsx1632 %r1, %r2
+    bf21200000000000                 | movsx3264 %r1, %r2           / movsx32 %r1, %r2
+    d400000010000000                 | le16 %r0
+    dc00000020000000                 | be32 %r0
+    d700000040000000                 | bswap64 %r0                  / swap64 %r0
+    7910080000000000                 | ldxdw %r0, [%r1+8]           / ldxdw r0, [r1 + 0x8]
+    6110000000000000                 | ldxw %r0, [%r1]              / ldxw %r0,[%r1+0]
+    9110feff00000000                 | ldxsb %r0, [%r1-2]
+    6321040000000000                 | stxw [%r1+4], %r2
+    7a01000005000000                 | stdw [%r1], 5
+    18010000785634120000000000000080 | lddw %r1, 0x8000000012345678 / lddw %r1, -9223372036549355912
+    db21000000000000                 | lock add [%r1], %r2          / lock add [%r1+0], %r2
+    c321fcff00000000                 | lock add32 [%r1-4], %r2
+    db21000001000000                 | lock fetch_add [%r1], %r2    / lock fetch add [%r1], %r2
+    c3210000a1000000                 | lock fetch_xor32 [%r1], %r2  / lock fetch xor32 [%r1], %r2
+    db210000e1000000                 | lock xchg [%r1], %r2
+    c3210800f1000000                 | lock cmpxchg32 [%r1+8], %r2
+    d312000000010000                 | load_acquire.b %r2, [%r1]
+    db21080010010000                 | store_release.dw [%r1+8], %r2
+    6601000005000000                 | jsgt32 %r1, 5, +0            / jsgt32 %r1, 5, end
+    4d21000000000000                 | jset %r1, %r2, +0            / jset %r1, %r2, exit
+    0500000000000000                 | ja +0                        / ja end / ja +0x0
+    0600000000000000                 | ja32 +0                      / ja32 end
+    8500000005000000                 | call 5                       / call helper 5
+    8510000000000000                 | call local +0                / call local end / call local -0`
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/ *\| /) as [string, string]);
+
+  it.each(cases)('%s  %s', (bytes, text) => {
+    const code = unhex(bytes + EXIT);
+    const [main, ...others] = text.split(/ *\/ /);
+    expect(disassemble(decodeProgram(code), { dialect: 'classic' })).toBe(`${main}\nexit\n`);
+    for (const spelling of [main, ...others])
+      expect(hex(encodeProgram(assemble(`${spelling}\nend: exit`)))).toBe(hex(code));
+  });
+
+  it('may stand beside the other, line by line', () => {
+    const program = assemble('mov %r0, 1\nif r0 == 1 goto end\njne r0, 2, end\nend: exit');
+    expect(disassemble(program)).toBe('r0 = 1\nif r0 == 1 goto +1\nif r0 != 2 goto +0\nexit\n');
+  });
+
+  it('a dialect that there is not is refused', () => {
+    expect(() => disassemble(assemble('exit'), { dialect: 'att' as 'kernel' })).toThrow(/kernel or classic/);
+  });
+});
+
 describe('the table', () => {
   it('has a name for each form, and each form is told from the others by its bytes', () => {
     expect(new Set(ROWS.map(({ name }) => name)).size).toBe(ROWS.length);
@@ -109,7 +170,21 @@ describe('the table', () => {
         const program = makeProgram([one, one]);
         const bytes = encodeProgram(program);
         expect(decodeProgram(bytes).instructions).toEqual([one, one]);
-        expect(hex(encodeProgram(assemble(disassemble(program))))).toBe(hex(bytes));
+        for (const dialect of ['kernel', 'classic'] as const)
+          expect(hex(encodeProgram(assemble(disassemble(program, { dialect }))))).toBe(hex(bytes));
+      }
+    }
+  });
+
+  it('has no text that two forms could mean', () => {
+    const operands = { dst: 3, src: 4, off: -7, imm: 5, value: 5n };
+    for (const row of ROWS) {
+      for (const dialect of ['kernel', 'classic'] as const) {
+        const text = instructionText(instruction(row, operands), dialect);
+        expect([text, ...new Set([...matchesOf(text)].map((match) => match.row.name))]).toEqual([
+          text,
+          row.name,
+        ]);
       }
     }
   });
@@ -169,7 +244,7 @@ describe('assembly text', () => {
   it.each([
     ['r0 = 1\n  r0 ^^ 2', 2, 3, /"r0 \^\^ 2" is no instruction/],
     ['   goto nowhere', 1, 4, /label nowhere is not defined/],
-    ['a: a: exit', 1, 1, /label a is defined twice/],
+    ['a: a: exit', 1, 4, /label a is defined twice/],
     ['lab:    r11 = 0', 1, 9, /register 11 does not exist/],
     ['r0 = 0x100000000', 1, 1, /immediate 4294967296 does not fit 32 signed bits/],
     ['r0 = 0xffffffff', 1, 1, /immediate 4294967295 does not fit/],
@@ -185,6 +260,69 @@ describe('assembly text', () => {
       expect(error).toMatchObject({ code: 'P-SYNTAX', where: { line, column } });
       expect((error as Error).message).toMatch(says);
     }
+  });
+
+  it.each([
+    ['r0 = 1\n\tldxdx %r0, [%r1+8] # typo', 'ldxdw %r1, [%r2+8]', '   ldxdx %r0, [%r1+8] # typo\n   ^'],
+    ['a: movw32 %r3, 5', 'mov32 %r1, 5', '  a: movw32 %r3, 5\n     ^'],
+    ['r0 = *(u46 *)(r1 + 8)', 'r1 = *(u16 *)(r2 + 8)', '  r0 = *(u46 *)(r1 + 8)\n  ^'],
+    ['if r7 <> 5 goto out', 'if r1 > 5 goto +3', '  if r7 <> 5 goto out\n  ^'],
+    ['lock fetch_nand [%r1], %r2', 'lock fetch_and [%r1+8], %r2', '  lock fetch_nand [%r1], %r2\n  ^'],
+    ['ja 3', 'ja +3', '  ja 3\n  ^'],
+    ['done: goto dine', 'done', '  done: goto dine\n        ^'],
+  ])('%j: did you mean %s?', (text, nearest, shown) => {
+    expect(() => assemble(text)).toThrow(
+      expect.objectContaining({ message: expect.stringMatching(/^line \d+: [^\n]*\n/) }),
+    );
+    expect(() => assemble(text)).toThrow(`did you mean ${nearest}?\n${shown}`);
+  });
+
+  it('that is like nothing gets no suggestion, and is shown in part', () => {
+    expect(() => assemble('hello, world: how are you today?')).toThrow(/is no instruction\n/);
+    const line = `${' '.repeat(500)}${'x'.repeat(500)} ?`;
+    expect(() => assemble(line)).toThrow(`\n  ${' '.repeat(60)}${'x'.repeat(60)}…\n  ${' '.repeat(60)}^`);
+  });
+
+  it('of a megabyte a line is read or refused at once', () => {
+    const many = 2 ** 20;
+    const start = performance.now();
+    const space = ' '.repeat(many);
+    expect(disassemble(assemble(`r0${space}=${space}*${space}(u8 *)(r1${space}+${space}1)\nexit`))).toBe(
+      'r0 = *(u8 *)(r1 + 1)\nexit\n',
+    );
+    for (const text of [
+      `r0 = *(u8 *)${space}?`,
+      `r0 = ${'9'.repeat(many)}`,
+      'r'.repeat(many),
+      `${'a'.repeat(many)} :`,
+    ])
+      expect(() => assemble(text)).toThrow(ProgramError);
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it('that is damaged is refused with its place, or means what it is printed as', () => {
+    const random = seeded(1);
+    const lines = ROWS.flatMap((row) => {
+      const one = instruction(row, { dst: 3, src: 4, off: 7, imm: 5, value: 5n });
+      return [instructionText(one, 'kernel'), instructionText(one, 'classic')];
+    });
+    const pieces = [...'%[]()+-*,:;#.0x19rws \t', 'll', 'lock ', 'goto ', '__proto__', 'exit'];
+    let read = 0;
+    for (let i = 0; i < 3000; i++) {
+      const line = lines[random(lines.length)]!;
+      const at = random(line.length + 1);
+      const piece = random(2) === 0 ? '' : pieces[random(pieces.length)]!;
+      const damaged = line.slice(0, at) + piece + line.slice(at + random(3));
+      try {
+        const program = assemble(`${damaged}\n${'lock xchg [r1], r2\n'.repeat(8)}exit`);
+        read++;
+        expect(hex(encodeProgram(assemble(disassemble(program))))).toBe(hex(encodeProgram(program)));
+      } catch (error) {
+        if (!(error instanceof ProgramError)) throw error;
+        expect(error.where.line ?? error.where.insn).toBeDefined();
+      }
+    }
+    expect(read).toBeGreaterThan(300);
   });
 
   it('takes a 32-bit immediate signed or unsigned where the operation has 32 bits', () => {

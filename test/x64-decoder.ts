@@ -21,7 +21,14 @@ const NAMES: Readonly<Record<number, readonly string[]>> = {
 
 const registerText = ({ number, bits }: Register): string => NAMES[bits]![number]!;
 
-function memoryText(size: number, base: string, index: string, scale: number, displacement: bigint): string {
+/** An operand in memory; size 0 where it is only addressed. */
+export function memoryText(
+  size: number,
+  base: string,
+  index: string,
+  scale: number,
+  displacement: bigint,
+): string {
   const scaled = index === '' ? '' : ` + ${index} * ${scale}`;
   return `${size} bytes at ${base}${scaled} + ${BigInt.asIntN(64, displacement)}`;
 }

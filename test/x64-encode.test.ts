@@ -1,10 +1,11 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Assembler, type Emitted } from '../src/jit/x64/assemble.js';
 import { ByteBuffer } from '../src/jit/x64/byte-buffer.js';
 import { encode, formFor, takes } from '../src/jit/x64/encode.js';
 import { FORMS, type Form, type OperandKind } from '../src/jit/x64/forms.js';
 import { type Bits, Memory, memory, type Operand, register } from '../src/jit/x64/operands.js';
 import { differences, encodingName, lengthOf } from './x64-decoder.js';
+import { hasObjdump, objdumpDifferences } from './x64-objdump.js';
 
 const REGISTERS = Array.from({ length: 16 }, (_, number) => number);
 const DISPLACEMENTS = [0, 1, -1, 127, 128, -128, -129, 0x7fff, -0x8000, 2 ** 31 - 1, -(2 ** 31)];
@@ -74,8 +75,12 @@ function encoded(form: Form, operands: readonly Operand[]): Uint8Array {
 }
 
 const plainForms = FORMS.filter(({ distanceBytes }) => distanceBytes === 0);
+const JUMPS = [
+  ...new Set(FORMS.filter(({ distanceBytes }) => distanceBytes > 0).map(({ mnemonic }) => mnemonic)),
+];
 
-test('every row with every register, boundary displacement and immediate decodes to what was meant', () => {
+/** Every row with every set of operands, one behind the other. */
+function everything(): { bytes: Uint8Array; emitted: Emitted[] } {
   const out = new ByteBuffer();
   const emitted: Emitted[] = [];
   for (const form of plainForms) {
@@ -86,9 +91,54 @@ test('every row with every register, boundary displacement and immediate decodes
       emitted.push({ form, operands, offset, length: out.length - offset });
     }
   }
-  expect(differences(out.bytes(), emitted).slice(0, 5)).toEqual([]);
-  expect(emitted.length).toBeGreaterThan(100_000);
-  expect(new Set(emitted.map(({ form }) => form)).size).toBe(plainForms.length);
+  return { bytes: out.bytes(), emitted };
+}
+
+describe('every row with every register, boundary displacement and immediate', () => {
+  const { bytes, emitted } = everything();
+
+  test('is one of many', () => {
+    expect(emitted.length).toBeGreaterThan(100_000);
+    expect(new Set(emitted.map(({ form }) => form)).size).toBe(plainForms.length);
+  });
+
+  test('decodes to what was meant by iced-x86', () => {
+    expect(differences(bytes, emitted).slice(0, 5)).toEqual([]);
+  });
+
+  test.skipIf(!hasObjdump)("decodes to what was meant by binutils' objdump", () => {
+    expect(objdumpDifferences(bytes, emitted).slice(0, 5)).toEqual([]);
+  });
+});
+
+test.skipIf(!hasObjdump)('both decoders notice a byte that is not as meant', () => {
+  const asm = new Assembler();
+  asm.emit('mov', register(0), memory(64, 3, 8));
+  asm.emit('add', register(1, 32), 5);
+  const { bytes, emitted } = asm.finish();
+  for (const [at, mask] of [
+    [0, 4], // REX.R
+    [2, 8], // ModRM.reg
+    [3, 1], // displacement
+    [5, 0x28], // the operation
+    [6, 0x80], // immediate
+  ] as const) {
+    const wrong = bytes.slice();
+    wrong[at]! ^= mask;
+    for (const decoder of [differences, objdumpDifferences]) expect(decoder(wrong, emitted).length).toBe(1);
+  }
+});
+
+test.skipIf(!hasObjdump)('jumps of both lengths lead where objdump says too', () => {
+  const asm = new Assembler();
+  const labels = Array.from({ length: 400 }, () => asm.label());
+  labels.forEach((label, i) => {
+    asm.bind(label);
+    asm.jump(JUMPS[i % JUMPS.length] as Parameters<Assembler['jump']>[0], labels[(i * 7) % labels.length]!);
+  });
+  const { bytes, emitted } = asm.finish();
+  expect(objdumpDifferences(bytes, emitted)).toEqual([]);
+  expect(new Set(emitted.map(({ form }) => form)).size).toBe(FORMS.length - plainForms.length);
 });
 
 test("every row's encoding is written as in the decoder's own table", () => {

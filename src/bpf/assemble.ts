@@ -1,151 +1,107 @@
-// Text to program, in the dialect of the Linux verifier's log. Each row's own text is the grammar: its
-// placeholders become the groups of a pattern.
+// Text to program. Each line may be in either dialect: the Linux verifier's log, or uBPF's assembler.
 //
 //   start:                       a label, alone or before an instruction
 //     r0 = *(u64 *)(r1 + 8)      ; comments start with ; # or //
 //     if r0 s> 5 goto start      ; a jump names a label or a distance, goto +3
-//     exit
+//     ldxdw %r0, [%r1+8]         ; % may be left out
+//     jsgt %r0, 5, start
+//     exit                       ; the first exit has the label exit, if nothing else has
 
 import { ProgramError } from '../errors.js';
-import { ROWS, type Row } from './isa.js';
+import { type Match, matchesOf } from './grammar.js';
+import type { Row } from './isa.js';
 import { type Instruction, instruction, makeProgram, type Program, slotsOf } from './program.js';
+import { nearestForm, nearestName } from './suggest.js';
 
-interface Pattern {
-  readonly row: Row;
-  readonly regexp: RegExp;
-  /** The placeholder of each group. */
-  readonly tokens: readonly string[];
+interface Operands {
+  dst: number;
+  src: number;
+  off: number;
+  imm: number;
+  value?: bigint;
 }
 
+/** Makes the error about a place in the text. */
+type Fail = (message: string) => ProgramError;
+
 /** An instruction as written, before labels have places. */
-interface Line {
+interface Statement {
   readonly row: Row;
-  readonly operands: { dst: number; src: number; off: number; imm: number; value?: bigint };
+  readonly operands: Operands;
   readonly target: string | undefined;
   readonly slot: number;
-  readonly line: number;
-  /** Of the instruction's first character, from 0. */
-  readonly column: number;
+  readonly fail: Fail;
 }
 
 /**
- * Reads a program from text.
- * @throws ProgramError: 'P-SYNTAX' with line and column, counted from 1, in `where`; for what the text says, as
- *   `decodeProgram`, with the slot
+ * Reads a program from text, in the dialects of `disassemble`, which may be mixed.
+ * @throws ProgramError: 'P-SYNTAX' with line and column, counted from 1, in `where`, and in the message the line with a
+ *   mark below that column; for what the text says, as `decodeProgram`, with the slot
  */
 export function assemble(text: string): Program {
   if (typeof text !== 'string') throw new ProgramError('P-TYPE', 'a program is assembled from a string');
   const labels = new Map<string, number>();
-  const lines: Line[] = [];
+  const statements: Statement[] = [];
   let slot = 0;
-  text.split('\n').forEach((source, i) => {
-    const line = i + 1;
+  text.split('\n').forEach((source, index) => {
     const code = source.replace(/(;|#|\/\/).*/, '');
+    const failAt = (column: number) => (message: string) => syntax(message, source, index + 1, column);
     let rest = code;
     for (let label = LABEL.exec(rest); label; label = LABEL.exec(rest)) {
       const name = label[1]!;
-      if (labels.has(name)) throw syntax(`label ${name} is defined twice`, line, source.indexOf(name));
+      const column = code.length - rest.trimStart().length;
+      if (labels.has(name)) throw failAt(column)(`label ${excerpt(name)} is defined twice`);
       labels.set(name, slot);
       rest = rest.slice(label[0].length);
     }
     if (rest.trim() === '') return;
-    const column = code.length - rest.trimStart().length;
-    lines.push(parse(rest.trim(), slot, line, column));
-    slot += slotsOf(lines.at(-1)!.row);
+    const fail = failAt(code.length - rest.trimStart().length);
+    const statement = { ...parse(rest.trim().replace(/\s+/g, ' '), fail), slot, fail };
+    statements.push(statement);
+    slot += slotsOf(statement.row);
   });
-  return makeProgram(lines.map((line) => place(line, labels)));
+  const firstExit = statements.find(({ row }) => row.kind === 'exit');
+  if (firstExit && !labels.has('exit')) labels.set('exit', firstExit.slot);
+  return makeProgram(statements.map((statement) => place(statement, labels)));
 }
 
 const LABEL = /^\s*([A-Za-z_.][\w.]*)\s*:/;
-const NUMBER = '[+-]?(?:0[xX][0-9a-fA-F]+|\\d+)';
-const GROUPS: Readonly<Record<string, string>> = {
-  '%d': '[rR](\\d+)',
-  '%D': '[wW](\\d+)',
-  '%s': '[rR](\\d+)',
-  '%S': '[wW](\\d+)',
-  '%i': `(${NUMBER})`,
-  '%q': `(${NUMBER})`,
-  '%o': '\\s*([+-]\\s*(?:0[xX][0-9a-fA-F]+|\\d+))?',
-  '%j': '([+-]\\d+|[A-Za-z_.][\\w.]*)',
-};
 
-const PATTERNS: readonly Pattern[] = ROWS.map((row) => {
-  const tokens: string[] = [];
-  const pattern = row.text
-    .split(/(%[dDsSiqoj])/)
-    .map((part) => {
-      const group = GROUPS[part];
-      if (group === undefined) return literal(part);
-      tokens.push(part);
-      return group;
-    })
-    .join('')
-    .replace('pc(', '(?:pc)?('); // `call name` is as good as `call pc+3`
-  return { row, tokens, regexp: new RegExp(`^${pattern}$`) };
-});
-
-/** A piece of fixed text, with any space where it has one and around its punctuation. */
-function literal(text: string): string {
-  return text
-    .split(/(\s+|[()*,])/)
-    .map((part) => {
-      if (/^\s+$/.test(part)) return '\\s*';
-      const escaped = part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-      return /^[()*,]$/.test(part) ? `\\s*${escaped}\\s*` : escaped;
-    })
-    .join('');
-}
-
-function parse(text: string, slot: number, line: number, column: number): Line {
-  for (const { row, regexp, tokens } of PATTERNS) {
-    const match = regexp.exec(text);
-    if (!match) continue;
-    const read = readOperands(row, tokens, match.slice(1), (message) =>
-      syntax(`${message} in "${text}"`, line, column),
-    );
-    if (read) return { row, ...read, slot, line, column };
+function parse(text: string, fail: Fail): Pick<Statement, 'row' | 'operands' | 'target'> {
+  for (const match of matchesOf(text)) {
+    const read = readOperands(match, (message) => fail(`${message} in "${excerpt(text)}"`));
+    if (read) return { row: match.row, ...read };
   }
-  throw syntax(`"${text}" is no instruction`, line, column);
+  throw fail(`"${excerpt(text)}" is no instruction${suggestion(nearestForm(text))}`);
 }
 
 /** The operands of a match, or undefined where one register stands in two places and the text names two. */
-function readOperands(
-  row: Row,
-  tokens: readonly string[],
-  groups: readonly (string | undefined)[],
-  fail: (message: string) => ProgramError,
-): Pick<Line, 'operands' | 'target'> | undefined {
-  const operands: { dst: number; src: number; off: number; imm: number; value?: bigint } = {
-    dst: 0,
-    src: 0,
-    off: 0,
-    imm: 0,
-  };
+function readOperands(match: Match, fail: Fail): Pick<Statement, 'operands' | 'target'> | undefined {
+  const operands: Operands = { dst: 0, src: 0, off: 0, imm: 0 };
   const registers = new Map<string, string>();
   let target: string | undefined;
-  for (const [i, token] of tokens.entries()) {
-    const group = groups[i];
+  for (const [token, text] of match.operands) {
     if ('%d %D %s %S'.includes(token)) {
       const field = token.toLowerCase();
-      if ((registers.get(field) ?? group) !== group) return undefined;
-      registers.set(field, group!);
-      operands[field === '%d' ? 'dst' : 'src'] = registerNumber(group!, fail);
+      if ((registers.get(field) ?? text) !== text) return undefined;
+      registers.set(field, text!);
+      operands[field === '%d' ? 'dst' : 'src'] = registerNumber(text!, fail);
     } else if (token === '%o') {
-      operands.off = inRange(number(group ?? '0'), 16, 'displacement', fail);
+      operands.off = inRange(number(text ?? '0'), 16, 'displacement', fail);
     } else if (token === '%j') {
-      target = group;
+      target = text;
     } else if (token === '%q') {
-      operands.value = unsigned(number(group!), 64, fail);
+      operands.value = unsigned(number(text!), 64, fail);
     } else {
-      operands.imm = immediate(row, number(group!), fail);
+      operands.imm = immediate(match.row, number(text!), fail);
     }
   }
   return { operands, target };
 }
 
-function registerNumber(digits: string, fail: (message: string) => ProgramError): number {
+function registerNumber(digits: string, fail: Fail): number {
   const register = Number(digits);
-  if (register > 10) throw fail(`register ${digits} does not exist`);
+  if (register > 10) throw fail(`register ${excerpt(digits)} does not exist`);
   return register;
 }
 
@@ -156,33 +112,34 @@ function number(text: string): bigint {
 }
 
 /** 32 bits, given signed or unsigned where the operation is of 32 bits, and as they are sign-extended otherwise. */
-function immediate(row: Row, value: bigint, fail: (message: string) => ProgramError): number {
+function immediate(row: Row, value: bigint, fail: Fail): number {
   const bits = row.kind === 'store' ? row.size * 8 : row.bits;
   const wraps = bits <= 32 && value >= 0n && value < 1n << 32n;
   const extended = value >= (1n << 64n) - (1n << 31n) && value < 1n << 64n;
   return inRange(wraps || extended ? BigInt.asIntN(32, value) : value, 32, 'immediate', fail);
 }
 
-function inRange(value: bigint, bits: number, what: string, fail: (message: string) => ProgramError): number {
-  if (BigInt.asIntN(bits, value) !== value) throw fail(`${what} ${value} does not fit ${bits} signed bits`);
+function inRange(value: bigint, bits: number, what: string, fail: Fail): number {
+  if (BigInt.asIntN(bits, value) !== value)
+    throw fail(`${what} ${excerpt(String(value))} does not fit ${bits} signed bits`);
   return Number(value);
 }
 
-function unsigned(value: bigint, bits: number, fail: (message: string) => ProgramError): bigint {
+function unsigned(value: bigint, bits: number, fail: Fail): bigint {
   if (value < -(1n << BigInt(bits - 1)) || value >= 1n << BigInt(bits))
-    throw fail(`${value} does not fit ${bits} bits`);
+    throw fail(`${excerpt(String(value))} does not fit ${bits} bits`);
   return BigInt.asUintN(bits, value);
 }
 
 function place(
-  { row, operands, target, slot, line, column }: Line,
+  { row, operands, target, slot, fail }: Statement,
   labels: ReadonlyMap<string, number>,
 ): Instruction {
   if (target === undefined) return instruction(row, operands);
-  const fail = (message: string) => syntax(message, line, column);
   const label = labels.get(target);
-  if (label === undefined && !/^[+-]/.test(target)) throw fail(`label ${target} is not defined`);
-  const distance = BigInt(label === undefined ? Number(target) : label - slot - 1);
+  if (label === undefined && !/^[+-]/.test(target))
+    throw fail(`label ${excerpt(target)} is not defined${suggestion(nearestName(target, labels.keys()))}`);
+  const distance = label === undefined ? number(target) : BigInt(label - slot - 1);
   const field = row.off === 'jump' ? 'off' : 'imm';
   return instruction(row, {
     ...operands,
@@ -190,6 +147,18 @@ function place(
   });
 }
 
-function syntax(message: string, line: number, column: number): ProgramError {
-  return new ProgramError('P-SYNTAX', `line ${line}: ${message}`, { line, column: column + 1 });
+const suggestion = (nearest: string | undefined): string =>
+  nearest === undefined ? '' : `; did you mean ${nearest}?`;
+
+/** Characters of a source line that an error shows to either side. */
+const SHOWN = 60;
+
+const excerpt = (text: string): string => (text.length <= SHOWN ? text : `${text.slice(0, SHOWN)}…`);
+
+/** @param column from 0 */
+function syntax(message: string, source: string, line: number, column: number): ProgramError {
+  const from = Math.max(0, column - SHOWN);
+  const before = source.slice(from, column).replace(/\t/g, ' ');
+  const shown = `  ${before}${excerpt(source.slice(column).trimEnd())}\n  ${' '.repeat(before.length)}^`;
+  return new ProgramError('P-SYNTAX', `line ${line}: ${message}\n${shown}`, { line, column: column + 1 });
 }

@@ -1,11 +1,21 @@
+import { ArgumentError } from '../errors.js';
+import type { Dialect } from './isa.js';
 import { type Program, requireProgram } from './program.js';
 import { instructionText } from './text.js';
 
+export interface DisassembleOptions {
+  /** Default: 'kernel', the dialect of the Linux verifier's log. 'classic' is uBPF's. */
+  readonly dialect?: Dialect;
+}
+
 /**
  * The program as text, an instruction a line; `assemble` reads it back.
- * @throws ProgramError 'P-TYPE' for what is no program
+ * @throws ProgramError 'P-TYPE' for what is no program; ArgumentError 'A-DIALECT'
  */
-export function disassemble(program: Program): string {
+export function disassemble(program: Program, options: DisassembleOptions = {}): string {
   requireProgram(program);
-  return program.instructions.map((instruction) => `${instructionText(instruction)}\n`).join('');
+  const { dialect = 'kernel' } = options ?? {};
+  if (dialect !== 'kernel' && dialect !== 'classic')
+    throw new ArgumentError('A-DIALECT', `dialect must be kernel or classic; got ${String(dialect)}`);
+  return program.instructions.map((instruction) => `${instructionText(instruction, dialect)}\n`).join('');
 }

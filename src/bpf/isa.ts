@@ -32,6 +32,9 @@ export type Kind =
   | 'exit'
   | 'refused'; // known by name, not part of this machine
 
+/** The kernel verifier's log: `r0 = *(u64 *)(r1 + 8)`; uBPF's assembler: `ldxdw %r0, [%r1+8]`. */
+export type Dialect = 'kernel' | 'classic';
+
 export interface Row {
   /** Unique: operation, width and operand, as `add64.imm`, `ldxsw`, `jslt32.reg`. */
   readonly name: string;
@@ -51,8 +54,8 @@ export interface Row {
   readonly src: RegisterUse;
   readonly off: OffUse;
   readonly imm: ImmUse;
-  /** The kernel verifier's text. %d %s registers, %D %S their 32-bit names, %i %q immediates, %o + off, %j target. */
-  readonly text: string;
+  /** Text in each dialect. %d %s registers, %D %S their 32-bit names, %i %q immediates, %o + off, %j target. */
+  readonly text: Readonly<Record<Dialect, string>>;
   /** For kind 'refused': why. */
   readonly reason?: string;
 }
@@ -127,6 +130,9 @@ const CMPXCHG = 0xf1;
 const LOAD_ACQUIRE = 0x100;
 const STORE_RELEASE = 0x110;
 
+/** A row whose text is in the kernel's dialect only. */
+type KernelRow = Omit<Row, 'text'> & { readonly text: string };
+
 const blank = {
   bits: 64,
   size: 0,
@@ -140,11 +146,11 @@ const blank = {
 
 /** The two forms of an operation, whose second operand is an immediate or a register. */
 function withOperands(
-  row: Omit<Row, 'name' | 'opcode' | 'text'>,
+  row: Omit<KernelRow, 'name' | 'opcode' | 'text'>,
   name: string,
   opcode: number,
   text: (operand: string) => string,
-): Row[] {
+): KernelRow[] {
   const register = row.bits === 64 ? '%s' : '%S';
   return [
     {
@@ -166,8 +172,8 @@ function withOperands(
   ];
 }
 
-function aluRows(): Row[] {
-  const rows: Row[] = [];
+function aluRows(): KernelRow[] {
+  const rows: KernelRow[] = [];
   for (const bits of [64, 32] as const) {
     const cls = bits === 64 ? CLASS.alu64 : CLASS.alu32;
     const [d, s] = bits === 64 ? ['%d', '%s'] : ['%D', '%S'];
@@ -213,7 +219,7 @@ function aluRows(): Row[] {
   return rows;
 }
 
-function endianRows(): Row[] {
+function endianRows(): KernelRow[] {
   const forms = [
     ['le', CLASS.alu32 | END | SOURCE.imm],
     ['be', CLASS.alu32 | END | SOURCE.reg],
@@ -234,8 +240,8 @@ function endianRows(): Row[] {
   );
 }
 
-function memoryRows(): Row[] {
-  const rows: Row[] = [];
+function memoryRows(): KernelRow[] {
+  const rows: KernelRow[] = [];
   for (const size of SIZES) {
     const letter = SIZE_LETTER[size];
     const at = `*(u${size * 8} *)(%d%o)`;
@@ -290,8 +296,8 @@ function memoryRows(): Row[] {
   return rows;
 }
 
-function atomicRows(): Row[] {
-  const rows: Row[] = [];
+function atomicRows(): KernelRow[] {
+  const rows: KernelRow[] = [];
   for (const size of SIZES) {
     const letter = SIZE_LETTER[size];
     const bits = size * 8;
@@ -366,8 +372,8 @@ function atomicRows(): Row[] {
   return rows;
 }
 
-function jumpRows(): Row[] {
-  const rows: Row[] = [];
+function jumpRows(): KernelRow[] {
+  const rows: KernelRow[] = [];
   for (const bits of [64, 32] as const) {
     const cls = bits === 64 ? CLASS.jmp64 : CLASS.jmp32;
     const d = bits === 64 ? '%d' : '%D';
@@ -398,8 +404,13 @@ function jumpRows(): Row[] {
 }
 
 /** What Linux has and this machine has not: named, so that a refusal can say what was met. */
-function refusedRows(): Row[] {
-  const refused = (name: string, opcode: number, reason: string, fixed: Partial<Row> = {}): Row => ({
+function refusedRows(): KernelRow[] {
+  const refused = (
+    name: string,
+    opcode: number,
+    reason: string,
+    fixed: Partial<KernelRow> = {},
+  ): KernelRow => ({
     ...blank,
     imm: 'value',
     dst: 'readwrite',
@@ -452,6 +463,36 @@ function refusedRows(): Row[] {
   return rows;
 }
 
+/** uBPF's text. It has no load-acquire, store-release and refused instructions: they go by the table's names. */
+function classicText({ name, kind, op, bits, source, signExtend }: KernelRow): string {
+  const width = bits === 32 ? '32' : '';
+  const operand = source === 'imm' ? '%i' : '%s';
+  switch (kind) {
+    case 'alu':
+      if (op === 'neg') return `neg${width} %d`;
+      return `${signExtend ? `movsx${signExtend}${bits}` : `${op}${width}`} %d, ${operand}`;
+    case 'endian':
+      return `${name} %d`;
+    case 'load':
+      return `${name} %d, [%s%o]`;
+    case 'store':
+      return `${name} [%d%o], ${operand}`;
+    case 'atomic':
+      if (op === 'load_acquire') return `${name} %d, [%s%o]`;
+      return `${op === 'store_release' ? name : `lock ${op}${width}`} [%d%o], %s`;
+    case 'load_imm64':
+      return `${name} %d, %q`;
+    case 'jump':
+      return `${op}${width} %d, ${operand}, %j`;
+    case 'goto':
+      return `${op === 'gotol' ? 'ja32' : op} %j`;
+    case 'call':
+      return op === 'local' ? 'call local %j' : 'call %i';
+    default:
+      return name;
+  }
+}
+
 /** Every instruction form. */
 export const ROWS: readonly Row[] = [
   ...aluRows(),
@@ -460,7 +501,9 @@ export const ROWS: readonly Row[] = [
   ...atomicRows(),
   ...jumpRows(),
   ...refusedRows(),
-].map((row) => Object.freeze(row));
+].map((row) =>
+  Object.freeze({ ...row, text: Object.freeze({ kernel: row.text, classic: classicText(row) }) }),
+);
 
 const byName = new Map(ROWS.map((row) => [row.name, row]));
 const byOpcode: readonly (readonly Row[])[] = Array.from({ length: 256 }, (_, opcode) =>

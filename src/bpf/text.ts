@@ -1,17 +1,20 @@
-// One instruction as text, in the dialect of the Linux verifier's log. The words are the table's.
+// One instruction as text, in either dialect. The words are the table's.
 
+import type { Dialect } from './isa.js';
 import type { Instruction } from './program.js';
 
-/** `r0 = *(u64 *)(r1 + 8)`, `if w1 s> 5 goto +3`, … */
-export function instructionText({ row, dst, src, off, imm, value }: Instruction): string {
-  return row.text.replace(/%[dDsSiqoj]/g, (token) => {
+/** `r0 = *(u64 *)(r1 + 8)`, `if w1 s> 5 goto +3`, …; in the classic dialect `ldxdw %r0, [%r1+8]`, `jsgt32 %r1, 5, +3`, … */
+export function instructionText(instruction: Instruction, dialect: Dialect = 'kernel'): string {
+  const { row, dst, src, off, imm, value } = instruction;
+  const prefix = dialect === 'kernel' ? '' : '%';
+  return row.text[dialect].replace(/%[dDsSiqoj]/g, (token) => {
     switch (token) {
       case '%d':
-        return `r${dst}`;
+        return `${prefix}r${dst}`;
       case '%D':
         return `w${dst}`;
       case '%s':
-        return `r${src}`;
+        return `${prefix}r${src}`;
       case '%S':
         return `w${src}`;
       case '%i':
@@ -19,11 +22,12 @@ export function instructionText({ row, dst, src, off, imm, value }: Instruction)
       case '%q':
         return `0x${value.toString(16)}`;
       case '%o':
-        return off < 0 ? ` - ${-off}` : ` + ${off}`;
+        if (dialect === 'kernel') return signed(off).replace(/[+-]/, ' $& ');
+        return off === 0 ? '' : signed(off);
       default:
-        return distanceText(row.off === 'jump' ? off : imm);
+        return signed(row.off === 'jump' ? off : imm);
     }
   });
 }
 
-const distanceText = (slots: number): string => (slots < 0 ? String(slots) : `+${slots}`);
+const signed = (number: number): string => (number < 0 ? String(number) : `+${number}`);

@@ -2,16 +2,29 @@
 
 import { readFileSync } from 'node:fs';
 import { BpfUnpackError } from '../errors.js';
+import { asmCommand } from './asm.js';
 import { compileCommand } from './compile.js';
+import { conformanceCommand } from './conformance.js';
 import { demoCommand } from './demo.js';
+import { disasmCommand } from './disasm.js';
 import { keysCommand } from './keys.js';
 import { nodesCommand } from './nodes.js';
 import { type Command, EXIT, parseCommandLine, UsageError } from './options.js';
 import { Output } from './output.js';
+import { runCommand } from './run.js';
 
-const COMMANDS: readonly Command[] = [nodesCommand, keysCommand, compileCommand, demoCommand];
+const COMMANDS: readonly Command[] = [
+  nodesCommand,
+  keysCommand,
+  compileCommand,
+  asmCommand,
+  disasmCommand,
+  runCommand,
+  conformanceCommand,
+  demoCommand,
+];
 
-/** @returns the exit code: 0 all was read, 1 something could not be, 2 the command line is wrong */
+/** @returns the exit code: 0 all went well, 1 something could not be read or run, 2 the command line is wrong */
 export async function main(words: readonly string[]): Promise<number> {
   const output = new Output(process.stdout);
   try {
@@ -25,7 +38,8 @@ export async function main(words: readonly string[]): Promise<number> {
       return EXIT.usage;
     }
     if (!(error instanceof BpfUnpackError)) throw error;
-    process.stderr.write(`bpf-unpack: ${error.message} [${error.code}]\n`);
+    const [first, ...shown] = error.message.split('\n');
+    process.stderr.write(`${[`bpf-unpack: ${first} [${error.code}]`, ...shown].join('\n')}\n`);
     return EXIT.unreadable;
   }
 }
@@ -64,5 +78,5 @@ usage: bpf-unpack COMMAND [OPTIONS]
 ${COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}
 
 'bpf-unpack COMMAND --help' tells more.
-exit codes: 0 all was read; 1 something could not be read; 2 wrong usage`;
+exit codes: 0 all went well; 1 something could not be read or run; 2 wrong usage`;
 }

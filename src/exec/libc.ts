@@ -1,4 +1,4 @@
-// The operating system, as far as executable memory needs it. The only file that loads koffi, at first use.
+// The operating system, as far as executable memory and the kernel's BPF need it. The only file that loads koffi, at first use.
 
 import { createRequire } from 'node:module';
 import { EngineError } from '../errors.js';
@@ -15,6 +15,7 @@ const MAP_SHARED = 1;
 const F_ADD_SEALS = 1033;
 const SEALS = { seal: 1, shrink: 2, grow: 4, write: 8 };
 const SYS_MSEAL = 462;
+const SYS_BPF = 321;
 
 /** An argument of native code: a buffer goes as its address, a bigint as itself. */
 export type NativeArg = Uint8Array | BigUint64Array | Uint32Array | bigint;
@@ -32,6 +33,8 @@ export interface Libc {
   /** The bytes at an address, not copied. Writing to them would fault. */
   view(address: bigint, length: number): Uint8Array;
   addressOf(buffer: Uint8Array): bigint;
+  /** bpf(2) with a union bpf_attr: what it returns, or the name of the error. */
+  bpf(command: number, attributes: Uint8Array): number | string;
   /** Calls the code at `address` with six integer arguments, System V. */
   call6(
     address: bigint,
@@ -69,11 +72,12 @@ function load(): Libc {
   const fcntl = lib.func('int fcntl(int fd, int command, int argument)');
   const syscall3 = lib.func('int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c)');
   const routine = koffi.proto('uint64_t bpf_unpack_routine(void *, void *, void *, void *, void *, void *)');
-  const failure = (what: string, advice: string) => {
+  const errorName = (): string => {
     const errno = koffi.errno();
-    const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
-    return new EngineError('E-SYSTEM', `${what} was refused (${name}); ${advice}`);
+    return Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
   };
+  const failure = (what: string, advice: string) =>
+    new EngineError('E-SYSTEM', `${what} was refused (${errorName()}); ${advice}`);
   return {
     memfd(name) {
       const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -106,6 +110,10 @@ function load(): Libc {
     },
     view: (address, length) => new Uint8Array(koffi.view(address, length)),
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
+    bpf(command, attributes) {
+      const result = Number(syscall3(SYS_BPF, command, koffi.address(attributes), attributes.length));
+      return result < 0 ? errorName() : result;
+    },
     call6: (address, a, b, c, d, e, f) => BigInt(koffi.call(address, routine, a, b, c, d, e, f)),
   };
 }

@@ -1,0 +1,118 @@
+// The Linux kernel as an engine, where it lets us.
+
+import { afterAll, describe, expect, it } from 'vitest';
+import { assemble } from '../src/bpf/assemble.js';
+import type { Contract } from '../src/bpf/contract.js';
+import { decodeProgram } from '../src/bpf/encode.js';
+import { VerifierError } from '../src/errors.js';
+import { KernelMemory } from '../src/kernel/kernel.js';
+import { kernelRuns } from './kernel-available.js';
+import { hex, type UbpfVector, unhex, vectors } from './vectors.js';
+import { ubpfContract } from './verifier-cases.js';
+
+const memories = new Map<string, KernelMemory>();
+afterAll(() => {
+  for (const memory of memories.values()) memory.dispose();
+});
+
+/** One set of maps for each contract. */
+function memoryFor(contract: Contract): KernelMemory {
+  const key = JSON.stringify(contract, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+  let memory = memories.get(key);
+  if (!memory) memories.set(key, (memory = new KernelMemory(contract)));
+  return memory;
+}
+
+function call(text: string, contract: Contract, args: (Uint8Array | bigint)[]): bigint {
+  const program = memoryFor(contract).load(assemble(text));
+  try {
+    return program.call(args);
+  } finally {
+    program.free();
+  }
+}
+
+describe.skipIf(!kernelRuns)('the kernel', () => {
+  it('returns all 64 bits of r0', () => {
+    expect(call('r0 = 0xfedcba9876543210 ll\nexit', { args: [] }, [])).toBe(0xfedcba9876543210n);
+  });
+
+  it('is given memory, numbers and the address 0 for no memory', () => {
+    const contract: Contract = {
+      args: [
+        { kind: 'memory', bytes: 8, access: 'write' },
+        { kind: 'memory', bytes: 3, access: 'read' },
+        { kind: 'scalar' },
+        { kind: 'memory', bytes: 0, access: 'read' },
+      ],
+    };
+    const out = new Uint8Array(9).fill(9);
+    const text = 'r0 = *(u8 *)(r2 + 2)\n*(u64 *)(r1 + 0) = r3\nr0 += r4\nexit';
+    expect(call(text, contract, [out, Uint8Array.of(1, 2, 3), 0x8000000000000001n, new Uint8Array(0)])).toBe(
+      3n,
+    );
+    expect(hex(out)).toBe('010000000000008009');
+  });
+
+  it('refuses what its verifier refuses, by slot and with its log', () => {
+    const contract: Contract = { args: [{ kind: 'memory', bytes: 8, access: 'read' }] };
+    for (const [text, insn, says] of [
+      ['r2 = 1 ll\nr0 = *(u64 *)(r1 + 1)\nexit', 2, /invalid access to map value/],
+      ['*(u8 *)(r1 + 0) = 1\nr0 = 0\nexit', 0, /write into map forbidden/],
+      ['r0 = r5\nexit', 0, /R5 !read_ok/],
+      ['r0 = 1 ll\ngoto +1\nr0 = 2\nexit', 3, /unreachable insn/],
+    ] as const) {
+      expect(() => memoryFor(contract).load(assemble(text))).toThrow(
+        expect.objectContaining({
+          code: 'V-KERNEL',
+          where: { insn },
+          message: expect.stringMatching(says),
+          log: expect.stringContaining('processed'),
+        }),
+      );
+    }
+  });
+
+  it('wants the arguments of the contract, and what has not been freed', () => {
+    const memory = new KernelMemory({ args: [{ kind: 'memory', bytes: 8, access: 'read' }] });
+    const program = memory.load(assemble('r0 = 0\nexit'));
+    expect(() => program.call([new Uint8Array(7)])).toThrow(expect.objectContaining({ code: 'A-LENGTH' }));
+    expect(() => program.call([])).toThrow(expect.objectContaining({ code: 'A-ARGS' }));
+    memory.dispose();
+    memory.dispose();
+    expect(() => program.call([new Uint8Array(8)])).toThrow(expect.objectContaining({ code: 'A-DISPOSED' }));
+    expect(() => memory.load(assemble('exit'))).toThrow(expect.objectContaining({ code: 'A-DISPOSED' }));
+    program.free();
+    program.free();
+    expect(() => program.call([new Uint8Array(8)])).toThrow(expect.objectContaining({ code: 'A-DISPOSED' }));
+  });
+
+  it('gives what uBPF gives for every program of uBPF that it accepts', () => {
+    let accepted = 0;
+    for (const vector of vectors<UbpfVector>('ubpf/vectors.jsonl.gz')) {
+      const { id, insns, mem, r0, mem_after } = vector;
+      const memory = unhex(mem);
+      const run = () => memoryFor(ubpfContract(vector)).load(decodeProgram(unhex(insns)));
+      const program = acceptedBy(run);
+      if (!program) continue;
+      accepted++;
+      expect([id, program.call([memory, BigInt(memory.length)]), hex(memory)]).toEqual([
+        id,
+        BigInt(r0),
+        mem_after,
+      ]);
+      program.free();
+    }
+    expect(accepted).toBeGreaterThan(1000);
+  });
+});
+
+/** What `load` returns; undefined where the kernel refuses. */
+function acceptedBy<T>(load: () => T): T | undefined {
+  try {
+    return load();
+  } catch (error) {
+    if (error instanceof VerifierError) return undefined;
+    throw error;
+  }
+}
