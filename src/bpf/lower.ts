@@ -39,6 +39,14 @@ interface Piece {
   readonly distance: number | undefined;
 }
 
+/** A word of a piece, and the writers that reach into it. */
+interface Word {
+  readonly byte: number;
+  readonly size: Size;
+  readonly writers: readonly Writer[];
+  readonly distance: number | undefined;
+}
+
 export interface LowerOptions {
   /** Whether plain neighbours are joined and stored together; false keeps the slow twin. Default: true. */
   readonly merge?: boolean;
@@ -54,9 +62,9 @@ export function lower(format: Format, options: LowerOptions = {}): Program {
   const asm = new Builder();
   const pieces = cutPieces(writersOf(format));
   for (const piece of (options?.merge ?? true) ? joinPlain(pieces) : pieces) {
-    for (const [byte, size] of words(piece.start, piece.end)) {
-      if (piece.plain) storePlain(asm, piece, byte, size, format.packedBytes);
-      else storeComputed(asm, piece, byte, size, format);
+    for (const word of words(piece)) {
+      if (piece.plain) storePlain(asm, word, format.packedBytes);
+      else storeComputed(asm, word, format.packedBytes);
     }
   }
   return asm.emit('mov64.imm', { dst: 0, imm: 0 }).emit('exit').build();
@@ -115,23 +123,31 @@ function makePiece(writers: readonly Writer[]): Piece {
 }
 
 function joinPlain(pieces: readonly Piece[]): Piece[] {
-  const joined: Piece[] = [];
+  const runs: Piece[][] = [];
+  let distance: number | undefined;
   for (const piece of pieces) {
-    const last = joined.at(-1);
-    const agree =
-      last?.distance === undefined || piece.distance === undefined || last.distance === piece.distance;
-    if (last?.plain && piece.plain && agree)
-      joined[joined.length - 1] = makePiece([...last.writers, ...piece.writers]);
-    else joined.push(piece);
+    const run = runs.at(-1);
+    const agree = distance === undefined || piece.distance === undefined || distance === piece.distance;
+    if (run?.[0]?.plain && piece.plain && agree) {
+      run.push(piece);
+      distance ??= piece.distance;
+    } else {
+      runs.push([piece]);
+      distance = piece.distance;
+    }
   }
-  return joined;
+  return runs.map((run) => makePiece(run.flatMap(({ writers }) => writers)));
 }
 
-/** Cuts bytes [start, end) into words of 8, 4, 2 and 1 bytes, widest first. */
-function* words(start: number, end: number): Generator<[byte: number, size: Size]> {
+/** Cuts a piece into words of 8, 4, 2 and 1 bytes, widest first. */
+function* words({ start, end, writers, distance }: Piece): Generator<Word> {
+  let from = 0;
   for (let byte = start; byte < end; ) {
     const size = SIZES.findLast((candidate) => byte + candidate <= end)!;
-    yield [byte, size];
+    while (writers[from]!.end <= byte * 8) from++;
+    let to = from;
+    while (to < writers.length && writers[to]!.start < (byte + size) * 8) to++;
+    yield { byte, size, writers: writers.slice(from, to), distance };
     byte += size;
   }
 }
@@ -141,12 +157,12 @@ const shift = (value: bigint, left: number): bigint =>
   left >= 0 ? value << BigInt(left) : value >> BigInt(-left);
 
 /** One word of copied bits and constants. */
-function storePlain(asm: Builder, piece: Piece, byte: number, size: Size, packedBytes: number): void {
+function storePlain(asm: Builder, { byte, size, writers, distance }: Word, packedBytes: number): void {
   const first = byte * 8;
   const bits = size * 8;
   let mask = 0n;
   let constant = 0n;
-  for (const writer of piece.writers) {
+  for (const writer of writers) {
     if (writer.constant !== undefined) constant |= shift(writer.constant, writer.start - first);
     else mask |= shift(ones(writer.copied!), writer.start - first);
   }
@@ -156,7 +172,7 @@ function storePlain(asm: Builder, piece: Piece, byte: number, size: Size, packed
     storeConstant(asm, byte, size, constant);
     return;
   }
-  const source = first - piece.distance!;
+  const source = first - distance!;
   const load = SIZES.find((candidate) => mask <= ones(candidate * 8))!;
   if (source >= 0 && source % 8 === 0 && source / 8 + load <= packedBytes) {
     fetchWord(asm, { size: load, byte: source / 8, into: VALUE });
@@ -209,16 +225,18 @@ function orConstant(asm: Builder, register: number, value: bigint, bits: number)
 }
 
 /** One word into which fields are computed: each its value, moved to its place; the word is their sum. */
-function storeComputed(asm: Builder, piece: Piece, byte: number, size: Size, format: Format): void {
+function storeComputed(asm: Builder, { byte, size, writers }: Word, packedBytes: number): void {
   const first = byte * 8;
   const bits = size * 8;
   let constant = 0n;
   let filled = false;
-  for (const writer of piece.writers) {
+  for (const writer of writers) {
     const left = writer.start - first;
-    if (writer.constant !== undefined) constant |= shift(writer.constant, left) & ones(bits);
-    if (writer.constant !== undefined || left >= bits || writer.end <= first) continue;
-    computeField(asm, filled ? VALUE : ACC, writer.field!, left, bits, format.packedBytes);
+    if (writer.constant !== undefined) {
+      constant |= shift(writer.constant, left) & ones(bits);
+      continue;
+    }
+    computeField(asm, filled ? VALUE : ACC, writer.field!, left, bits, packedBytes);
     if (filled) asm.emit('or64.reg', { dst: ACC, src: VALUE });
     filled = true;
   }
