@@ -1,7 +1,7 @@
 // What a fresh clone needs before it can run: the packages of the lock file, and dist/.
 // Does nothing where both are newer than what they are made from.
 import { execFileSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -23,7 +23,9 @@ function run(command, args, stdout) {
   }
 }
 
-if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
+// A node_modules that is a link is somebody else's, and npm ci would empty it.
+const linked = lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink();
+if (!linked && modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
   run('npm', ['ci', '--no-audit', '--no-fund'], 'ignore');
 }
 if (

@@ -28,3 +28,8 @@ it.each<[what: string, source: unknown, code: string]>([
 ])('%s is refused', (_, source, code) => {
   expect(() => readProgram(source as string)).toThrow(expect.objectContaining({ code }));
 });
+
+it('a megabyte of blanks takes no longer than reading it, and a comment ends at the line feed alone', () => {
+  expect(disassemble(readProgram(`${' '.repeat(1_000_000)}${text}`))).toBe(text);
+  expect(disassemble(readProgram('r0 = 5 ; a\rb\u2028c\nexit'))).toBe(text);
+});

@@ -44,7 +44,7 @@ export function assemble(text: string): Program {
   const statements: Statement[] = [];
   let slot = 0;
   text.split('\n').forEach((source, index) => {
-    const code = source.replace(/(;|#|\/\/).*/, '');
+    const code = source.replace(/(;|#|\/\/).*/s, '');
     const failAt = (column: number) => (message: string) => syntax(message, source, index + 1, column);
     let rest = code;
     for (let label = LABEL.exec(rest); label; label = LABEL.exec(rest)) {

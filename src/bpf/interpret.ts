@@ -84,7 +84,7 @@ class Machine {
         const insn = this.#program.slotOf(index);
         throw new ExecutionError(
           'X-LIMIT',
-          `instruction ${insn}: ${this.#limit} instructions have run; raise maxInstructions if the program ends`,
+          `instruction ${insn}: ${this.#limit} instructions have run; raise the limit if the program ends`,
           { insn },
         );
       }

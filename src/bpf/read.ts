@@ -21,7 +21,7 @@ export function readProgram(source: Uint8Array | string): Program {
 }
 
 function fromText(text: string): Program {
-  if (!/^\s*(0x)?[0-9a-f\s]*$/i.test(text)) return assemble(text);
+  if (!/^(0x)?[0-9a-f\s]*$/i.test(text.trim())) return assemble(text);
   const bytes = hexBytes(text);
   if (bytes) return decodeProgram(bytes);
   throw new ProgramError('P-HEX', 'hexadecimal text must be of whole bytes; a digit is missing or too many');

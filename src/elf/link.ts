@@ -49,14 +49,16 @@ export function link(entry: FunctionRange, parts: Parts): Program {
   const placed = new Map<string, number>();
   const pieces: Piece[] = [];
   let slots = 0;
-  for (const waiting = [entry]; waiting.length > 0; ) {
-    const range = waiting.shift()!;
-    if (placed.has(keyOf(range))) continue;
+  // Grows while it is gone through: what is called comes behind who calls.
+  const needed = new Map([[keyOf(entry), entry]]);
+  for (const [key, range] of needed) {
     const piece = readPiece(range, parts);
-    placed.set(keyOf(range), slots);
+    placed.set(key, slots);
     pieces.push(piece);
     slots += piece.program.slots;
-    for (const called of piece.calls.values()) waiting.push(called);
+    for (const called of new Set(piece.calls.values())) {
+      if (!needed.has(keyOf(called))) needed.set(keyOf(called), called);
+    }
   }
   return makeProgram(pieces.flatMap((piece) => placeCalls(piece, placed)));
 }
