@@ -43,13 +43,18 @@ const ALSO: Readonly<Record<Dialect, readonly (readonly [RegExp, string])[]>> = 
   ],
 };
 
-const PATTERNS = DIALECTS.flatMap((dialect) =>
-  ROWS.flatMap((row) => {
-    const text = row.text[dialect];
-    const spellings = new Set([text, ...ALSO[dialect].map(([is, also]) => text.replace(is, also))]);
-    return [...spellings].map((spelling) => patternOf(row, spelling, GROUPS[dialect]));
-  }),
-);
+type Pattern = ReturnType<typeof patternOf>;
+let patterns: readonly Pattern[] | undefined;
+
+/** All of them, made at the first use: they take 10 ms, which loading the library need not (measured). */
+const makePatterns = (): Pattern[] =>
+  DIALECTS.flatMap((dialect) =>
+    ROWS.flatMap((row) => {
+      const text = row.text[dialect];
+      const spellings = new Set([text, ...ALSO[dialect].map(([is, also]) => text.replace(is, also))]);
+      return [...spellings].map((spelling) => patternOf(row, spelling, GROUPS[dialect]));
+    }),
+  );
 
 function patternOf(row: Row, text: string, groups: Readonly<Record<string, string>>) {
   const parts = text.split(PLACEHOLDERS);
@@ -71,7 +76,7 @@ function literal(text: string): string {
 
 /** The rows whose text it is. @param text of one instruction, without space at its ends and with no two in a row */
 export function* matchesOf(text: string): Generator<Match> {
-  for (const { row, tokens, regexp } of PATTERNS) {
+  for (const { row, tokens, regexp } of (patterns ??= makePatterns())) {
     const match = regexp.exec(text);
     if (match) yield { row, operands: tokens.map((token, i) => [token, match[i + 1]]) };
   }
