@@ -87,7 +87,6 @@ function machineEngine(
     name,
     codeBytes: code.length,
     addressOf: libc().addressOf,
-    one: (packed, out) => routine.call([out, packed]),
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
@@ -115,7 +114,6 @@ function scriptEngine(
   const { packedBytes, unpackedBytes, keyU64s = 0 } = format;
   return {
     name,
-    one,
     many(packed, count, stride, out) {
       for (let i = 0; i < count; i++) {
         one(

@@ -13,7 +13,6 @@ export type EngineName = (typeof ENGINES)[number];
 /** A way to unpack. Buffers have been checked: long enough, and apart. */
 export interface Engine {
   readonly name: EngineName;
-  one(packed: Uint8Array, out: Uint8Array): unknown;
   many(packed: Uint8Array, count: number, stride: number, out: Uint8Array): void;
   stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
   /** Where it runs as machine code: its bytes. */
@@ -68,7 +67,7 @@ export class Unpacker {
     const bytes = requireBytes(packed, packedBytes, 'packed');
     const record = outBuffer(out, unpackedBytes);
     requireApart(engine, bytes.subarray(0, packedBytes), record);
-    engine.one(bytes, record);
+    engine.many(bytes, 1, packedBytes, record);
     return record;
   }
 
