@@ -26,6 +26,16 @@ export function hull(a: Range, b: Range): Range {
   return { min: minimum(a.min, b.min), max: maximum(a.max, b.max) };
 }
 
+/** All numbers of both: an end that moves goes on to the next threshold, or to the end of `full`. */
+export function widen(a: Range, b: Range, thresholds: readonly bigint[], full: Range): Range {
+  let { min, max } = full;
+  for (const x of thresholds) {
+    if (x <= b.min && x > min) min = x;
+    if (x >= b.max && x < max) max = x;
+  }
+  return { min: b.min < a.min ? min : a.min, max: b.max > a.max ? max : a.max };
+}
+
 /** The numbers in both, or undefined where there are none. */
 export function intersect(a: Range, b: Range): Range | undefined {
   const min = maximum(a.min, b.min);

@@ -128,6 +128,15 @@ export function union(a: Scalar, b: Scalar): Scalar {
   return { whole: words.union(a.whole, b.whole), low: words.union(a.low, b.low) };
 }
 
+/**
+ * All numbers of both, and more, so that any chain x = widen(x, …) stays as it is after a few steps; `a` itself where
+ * it includes `b`. What is lost is limited by `thresholds`: the constants that bound the numbers of a loop.
+ */
+export function widen(a: Scalar, b: Scalar, thresholds: readonly bigint[] = []): Scalar {
+  if (includes(a, b)) return a;
+  return { whole: words.widen(a.whole, b.whole, thresholds), low: words.widen(a.low, b.low, thresholds) };
+}
+
 /** Unsigned min … max. */
 export const between = (min: bigint, max: bigint, bits = 64): Scalar => of(words.between(min, max, bits));
 

@@ -26,6 +26,21 @@ export function union(a: Tnum, b: Tnum): Tnum {
   return { value: a.value & ~mask, mask };
 }
 
+/**
+ * All numbers of both, and more, so that a chain of these ends soon: from the lowest bit that is newly unknown up to
+ * bit `high`, all are unknown.
+ */
+export function widen(a: Tnum, b: Tnum, high: number): Tnum {
+  const { mask } = union(a, b);
+  const news = mask & ~a.mask;
+  if (news === 0n) return a;
+  const lowest = bitLength(news & -news) - 1;
+  // Multiples of up to 128 stay such multiples; beyond that, of whole bytes.
+  const from = lowest < 8 ? lowest : lowest & ~7;
+  const wide = mask | (ones(high) & ~ones(from));
+  return { value: a.value & ~wide, mask: wide };
+}
+
 /** The numbers in both, or undefined where there are none. */
 export function intersect(a: Tnum, b: Tnum): Tnum | undefined {
   const mask = a.mask & b.mask;
@@ -41,7 +56,7 @@ export function ofRange(min: bigint, max: bigint): Tnum {
   return { value: min & ~mask, mask };
 }
 
-function bitLength(x: bigint): number {
+export function bitLength(x: bigint): number {
   const high = Number(x >> 32n);
   return high ? 64 - Math.clz32(high) : 32 - Math.clz32(Number(x));
 }

@@ -51,6 +51,28 @@ export function union(a: Word, b: Word): Word {
   };
 }
 
+/** Ends of the signed and unsigned numbers of a width and of half that width. */
+const LIMITS: readonly (readonly bigint[])[] = Array.from({ length: 65 }, (_, bits) => {
+  const ends = [bits >> 1, bits].flatMap((width) => [tnum.ones(width), tnum.ones(width) >> 1n]);
+  return [0n, ...ends, ...ends.map((end) => -end - 1n)];
+});
+
+/**
+ * All numbers of both, and more, so that a chain x = widen(x, …) soon stays as it is: ends that move go on to the
+ * next of `thresholds` (read as signed or unsigned numbers of this width) or limits of types. It returns `a` itself
+ * where that includes `b`. Its parts are not sharpened by each other: that might keep the chain going.
+ */
+export function widen(a: Word, b: Word, thresholds: readonly bigint[] = []): Word {
+  if (includes(a, b)) return a;
+  const { bits } = a;
+  const all = [...thresholds, ...LIMITS[bits]!];
+  const unsigned = all.map((x) => BigInt.asUintN(bits, x));
+  const signed = all.map((x) => BigInt.asIntN(bits, x));
+  const u = ranges.widen(a.u, b.u, unsigned, ranges.fullUnsigned(bits));
+  const s = ranges.widen(a.s, b.s, signed, ranges.fullSigned(bits));
+  return { bits, t: tnum.widen(a.t, b.t, tnum.bitLength(u.min ^ u.max)), u, s };
+}
+
 /** The numbers in both, or undefined where there are none. */
 export function intersect(a: Word, b: Word): Word | undefined {
   const t = tnum.intersect(a.t, b.t);
