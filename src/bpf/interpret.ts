@@ -17,6 +17,8 @@ export interface InterpretOptions {
   readonly strict?: boolean;
   /** Default: ten million. */
   readonly maxInstructions?: number;
+  /** Sees each instruction's slot and r0 to r10 before it runs; the array is the machine's own. */
+  readonly onStep?: (insn: number, registers: readonly (Word | undefined)[]) => void;
 }
 
 export interface InterpretResult {
@@ -48,6 +50,7 @@ class Machine {
   readonly #strict: boolean;
   readonly #limit: number;
   readonly #contract: Contract | undefined;
+  readonly #onStep: InterpretOptions['onStep'];
   readonly #args: readonly Word[];
   /** Undefined: never written. Outside of strict mode all start as 0. */
   readonly #registers: (Word | undefined)[];
@@ -55,11 +58,12 @@ class Machine {
 
   constructor(
     program: Program,
-    { args, contract, strict = false, maxInstructions = MAX_INSTRUCTIONS }: InterpretOptions,
+    { args, contract, strict = false, maxInstructions = MAX_INSTRUCTIONS, onStep }: InterpretOptions,
   ) {
     this.#program = program;
     this.#strict = strict;
     this.#limit = maxInstructions;
+    this.#onStep = onStep;
     this.#contract = contract && checkContract(contract);
     if (this.#contract) requireContract(args, this.#contract);
     this.#memory = new Memory(strict);
@@ -71,13 +75,15 @@ class Machine {
     });
     this.#registers = new Array(REGISTERS).fill(strict ? undefined : ZERO);
     this.#args.forEach((word, i) => {
-      this.#registers[i + 1] = word;
+      const given = !strict || !this.#contract || this.#contract.args[i] !== undefined;
+      if (given) this.#registers[i + 1] = word;
     });
     this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
   }
 
   run(): InterpretResult {
     let index = 0;
+    let last = 0;
     let instructions = 0;
     do {
       if (++instructions > this.#limit) {
@@ -88,9 +94,14 @@ class Machine {
           { insn },
         );
       }
+      last = index;
       index = this.#step(index);
     } while (index !== EXIT);
-    return { r0: this.#read(0, this.#program.slots - 1).value, instructions, unwritten: this.#unwritten() };
+    return {
+      r0: this.#read(0, this.#program.slotOf(last)).value,
+      instructions,
+      unwritten: this.#unwritten(),
+    };
   }
 
   /** Runs one instruction and returns the index of the next. */
@@ -105,6 +116,7 @@ class Machine {
       );
     }
     const insn = this.#program.slotOf(index);
+    this.#onStep?.(insn, this.#registers);
     switch (instruction.row.kind) {
       case 'alu':
         this.#alu(instruction, insn);
@@ -216,7 +228,10 @@ class Machine {
       );
     }
     this.#callers.push({ back: index + 1, saved: this.#registers.slice(FIRST_SAVED) });
-    if (this.#strict) this.#registers.fill(undefined, FIRST_SAVED);
+    if (this.#strict) {
+      this.#registers[0] = undefined;
+      this.#registers.fill(undefined, FIRST_SAVED);
+    }
     this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
     return this.#program.targetOf(index);
   }

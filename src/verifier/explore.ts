@@ -6,6 +6,7 @@ import type { Instruction, Program } from '../bpf/program.js';
 import { branch } from './branches.js';
 import { type Cfg, cfgOf, forgetDead } from './cfg.js';
 import { check, type Requirement, requirementsOf } from './checks.js';
+import type { Observer } from './path.js';
 import { Rejection, Trace, verifierError } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
@@ -33,6 +34,7 @@ export interface Limits {
   readonly maxInstructions: number;
   /** Whether a path may end where the rest was proven before. Without, every path is walked: slow, and the oracle. */
   readonly prune: boolean;
+  readonly observer?: Observer;
 }
 
 export interface Facts {
@@ -98,6 +100,7 @@ class Explorer {
         );
       const instruction = this.#program.instructions[index]!;
       this.#trace.record(index, topOf(state).registers);
+      this.#limits.observer?.step(state);
       this.#check(instruction, state);
       const next = this.#step(instruction, state);
       if (!next) return;
@@ -149,6 +152,7 @@ class Explorer {
         'V-BUDGET',
         `more than ${MAX_PENDING} ways out of branches wait for being walked; the program branches on too many unknown values in a loop`,
       );
+    this.#limits.observer?.later?.(state);
     this.#tasks.push({ walk: state });
   }
 
@@ -156,7 +160,10 @@ class Explorer {
   #enter(state: State, live: number): boolean {
     const { index } = state;
     forgetDead(topOf(state).registers, live);
-    if (this.#limits.prune && this.#isProven(state)) return false;
+    if (this.#limits.prune && this.#isProven(state)) {
+      this.#limits.observer?.proven?.(state);
+      return false;
+    }
     const open = this.#open.get(index) ?? [];
     if (open.length > 0 && this.#walked - this.#lastVisit < VISIT_DISTANCE) return true;
     this.#lastVisit = this.#walked;
