@@ -27,7 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'bpf/contract.ts',
   ],
   exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts'],
-  kernel: ['bpf', 'exec/libc.ts'],
+  kernel: ['bpf', 'elf/btf.ts', 'exec/libc.ts'],
   'unpacker.ts': ['format'],
   'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
   'unsafe.ts': ['bpf', 'verifier'],

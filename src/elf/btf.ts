@@ -24,7 +24,8 @@ const KIND = {
   declTag: 17,
 } as const;
 const KIND_FLAG = 0x8000_0000;
-const GLOBAL = 1;
+/** The kernel's verifier checks a global function by itself, a static one with each of its callers. */
+const LINKAGE = { static: 0, global: 1 } as const;
 const SIGNED = 1;
 
 /** Zero-terminated strings, each once; the empty one is at 0. */
@@ -98,11 +99,15 @@ export class Btf {
     return this.#add(name, KIND.struct, bytes, words, members.length, KIND_FLAG);
   }
 
-  /** A global function. */
-  func(name: string, returns: number, params: readonly (readonly [name: string, type: number])[]): number {
+  func(
+    name: string,
+    returns: number,
+    params: readonly (readonly [name: string, type: number])[],
+    linkage: keyof typeof LINKAGE = 'global',
+  ): number {
     const words = params.flatMap(([param, type]) => [this.strings.add(param), type]);
     const proto = this.#add('', KIND.funcProto, returns, words, params.length);
-    return this.#add(name, KIND.func, proto, [], GLOBAL);
+    return this.#add(name, KIND.func, proto, [], LINKAGE[linkage]);
   }
 
   /** A word about one parameter of a function. */
@@ -111,7 +116,7 @@ export class Btf {
   }
 
   variable(name: string, type: number): number {
-    return this.#add(name, KIND.variable, type, [GLOBAL]);
+    return this.#add(name, KIND.variable, type, [LINKAGE.global]);
   }
 
   dataSection(

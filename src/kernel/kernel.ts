@@ -1,52 +1,66 @@
-// The Linux kernel as a second verifier and one more engine. A contract's memory is the value of an array map; the
-// program becomes a function that a few instructions of ours call, which bring the arguments and keep all of r0:
-//
-//   r1 = map value …   call program   *(result) = r0   exit   program…
+// The Linux kernel as a second verifier and one more engine. A contract's memory is the values of array maps, which the
+// program is given as they are, or as a global function's pointers to structs of those sizes.
 
 import {
   type Arg,
-  type ArgSpec,
   type Contract,
   checkContract,
   memoryOf,
   requireContract,
   takeArgs,
 } from '../bpf/contract.js';
-import { encodeProgram } from '../bpf/encode.js';
-import { row } from '../bpf/isa.js';
-import { type Instruction, instruction, makeProgram, type Program, requireProgram } from '../bpf/program.js';
-import { MAX_U64 } from '../bytes.js';
+import { type Program, requireProgram } from '../bpf/program.js';
 import { ArgumentError, VerifierError } from '../errors.js';
-import { close, createArray, loadProgram, MAP_FLAG, readValue, runProgram, writeValue } from './syscall.js';
+import {
+  close,
+  createArray,
+  loadProgram,
+  MAP_FLAG,
+  programInfo,
+  readValue,
+  runProgram,
+  writeValue,
+} from './syscall.js';
+import { signature, typesOf } from './types.js';
+import { isVariable, type Maps, WORD_BYTES, wrap } from './wrap.js';
 
-const WORD_BYTES = 8;
-/** The src field of an LD_IMM64 whose immediate is a map's descriptor and an offset in its value. */
-const PSEUDO_MAP_VALUE = 2;
+export interface KernelOptions {
+  /**
+   * What the kernel's verifier takes the arguments for.
+   * 'map values' (the default): it checks the program as its caller calls it, knowing access rights and ranges.
+   * 'global function': it checks the program by itself, for any memory of those sizes and any numbers (Linux 6.8).
+   */
+  readonly as?: 'map values' | 'global function';
+}
 
 /** A contract's memory in the kernel, for any number of programs. Holds descriptors until it is disposed of. */
 export class KernelMemory {
   readonly #contract: Contract;
-  /** Of each argument; undefined for what is not memory of at least one byte. */
-  readonly #maps: readonly (number | undefined)[];
-  /** A word for each argument, for numbers that differ from run to run; undefined where there are none. */
-  readonly #numbers: number | undefined;
-  readonly #result: number;
+  readonly #asFunction: boolean;
+  readonly #maps: Maps;
   /** All of them. */
   readonly #fds: number[] = [];
   #open = true;
 
-  /** @throws ArgumentError for a bad contract; EngineError 'E-KERNEL' where bpf(2) is not permitted, 'E-PLATFORM' elsewhere */
-  constructor(contract: Contract) {
+  /** @throws ArgumentError for a bad contract or option; EngineError 'E-KERNEL' where bpf(2) is not permitted, 'E-PLATFORM' elsewhere */
+  constructor(contract: Contract, options: KernelOptions = {}) {
     this.#contract = checkContract(contract);
+    const as = options?.as ?? 'map values';
+    if (as !== 'map values' && as !== 'global function')
+      throw new ArgumentError('A-RANGE', `as must be 'map values' or 'global function', got ${String(as)}`);
+    this.#asFunction = as === 'global function';
     const { args } = this.#contract;
     try {
-      this.#result = this.#array(WORD_BYTES, MAP_FLAG.readwrite);
-      if (args.some(isVariable)) this.#numbers = this.#array(WORD_BYTES * args.length, MAP_FLAG.read);
-      this.#maps = args.map((spec) =>
-        spec?.kind === 'memory' && spec.bytes > 0
-          ? this.#array(spec.bytes, MAP_FLAG[spec.access])
-          : undefined,
-      );
+      this.#maps = {
+        result: this.#array(WORD_BYTES, MAP_FLAG.readwrite),
+        numbers: args.some(isVariable) ? this.#array(WORD_BYTES * args.length, MAP_FLAG.read) : undefined,
+        memory: args.map((spec) =>
+          spec?.kind === 'memory' && spec.bytes > 0
+            ? // A function takes no memory that it may not write.
+              this.#array(spec.bytes, this.#asFunction ? MAP_FLAG.readwrite : MAP_FLAG[spec.access])
+            : undefined,
+        ),
+      };
     } catch (error) {
       this.dispose();
       throw error;
@@ -58,20 +72,17 @@ export class KernelMemory {
    * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; the kernel's instruction
    *   numbers count the instructions that bring the arguments, `insn` does not
    */
-  load(program: Program): KernelProgram {
+  load(program: Program, { log = false }: { readonly log?: boolean } = {}): KernelProgram {
     requireProgram(program);
     this.#requireOpen();
-    const { bytes, before } = this.#wrap(program);
-    const verdict = loadProgram(bytes);
-    if (verdict.fd !== undefined) return new KernelProgram(verdict.fd, (fd, args) => this.#run(fd, args));
-    const { error, log } = verdict;
-    const lines = log.split('\n').filter((line) => line !== '' && !line.startsWith('processed '));
-    const last = lines.findLastIndex((line) => /^\d+: \(/.test(line));
-    const reason = lines.slice(last + 1).join('; ') || 'without a word';
-    // Before the kernel walks the program it names instructions in its sentences only.
-    const slot = lines[last] ?? /\binsn (\d+)/.exec(reason)?.[1] ?? '0';
-    const insn = Math.max(0, Number.parseInt(slot, 10) - before);
-    throw new VerifierError('V-KERNEL', insn, `the kernel refused it (${error}): ${reason}`, log);
+    const contract = this.#asFunction ? signature(this.#contract) : this.#contract;
+    const wrapped = wrap(program, contract, this.#maps);
+    const { insns, before } = wrapped;
+    const code = this.#asFunction ? { insns, types: typesOf(wrapped, contract) } : { insns };
+    const verdict = loadProgram(code, log);
+    if (verdict.fd === undefined) throw refusal(verdict.error, verdict.log, before);
+    const { fd, microseconds } = verdict;
+    return new KernelProgram(fd, microseconds, verdict.log, (args) => this.#run(fd, args));
   }
 
   dispose(): void {
@@ -86,53 +97,26 @@ export class KernelMemory {
     return fd;
   }
 
-  #wrap(program: Program): { bytes: Uint8Array; before: number } {
-    const bring = this.#contract.args.flatMap((_, i) => this.#argument(i));
-    const leave = [
-      mapValue(1, this.#result, 0),
-      op('stxdw', { dst: 1, src: 0 }),
-      op('mov64.imm', { dst: 0 }),
-      op('exit', {}),
-    ];
-    const ours = [...bring, op('call.local', { imm: leave.length + 1 }), ...leave];
-    const whole = makeProgram([...ours.map(({ instruction }) => instruction), ...program.instructions]);
-    const bytes = encodeProgram(whole);
-    ours.forEach(({ ofMap }, i) => {
-      if (ofMap) bytes[whole.slotOf(i) * WORD_BYTES + 1]! |= PSEUDO_MAP_VALUE << 4;
-    });
-    return { bytes, before: whole.slotOf(ours.length) };
-  }
-
-  #argument(index: number): Ours[] {
-    const dst = index + 1;
-    const spec = this.#contract.args[index];
-    if (spec === undefined) return [];
-    const map = this.#maps[index];
-    if (map !== undefined) return [mapValue(dst, map, 0)];
-    if (spec.kind === 'memory') return [op('mov64.imm', { dst })];
-    if (!isVariable(spec)) return [op('lddw', { dst, value: spec.min ?? 0n })];
-    return [mapValue(dst, this.#numbers!, index * WORD_BYTES), op('ldxdw', { dst, src: dst })];
-  }
-
   #run(fd: number, given: readonly Arg[]): bigint {
     this.#requireOpen();
     const args = takeArgs(given);
     requireContract(args, this.#contract);
-    const memory = args.map((arg, i) => memoryOf(arg, this.#contract.args[i]));
-    if (this.#numbers !== undefined) {
-      const numbers = BigUint64Array.from(args, (arg) => (typeof arg === 'bigint' ? arg : 0n));
-      writeValue(this.#numbers, new Uint8Array(numbers.buffer));
+    const buffers = args.map((arg, i) => memoryOf(arg, this.#contract.args[i]));
+    const { memory, numbers, result } = this.#maps;
+    if (numbers !== undefined) {
+      const words = BigUint64Array.from(args, (arg) => (typeof arg === 'bigint' ? arg : 0n));
+      writeValue(numbers, new Uint8Array(words.buffer));
     }
-    this.#maps.forEach((map, i) => {
-      if (map !== undefined) writeValue(map, memory[i]!);
+    memory.forEach((map, i) => {
+      if (map !== undefined) writeValue(map, buffers[i]!);
     });
     runProgram(fd);
-    this.#maps.forEach((map, i) => {
-      if (map !== undefined) readValue(map, memory[i]!);
+    memory.forEach((map, i) => {
+      if (map !== undefined) readValue(map, buffers[i]!);
     });
-    const result = new BigUint64Array(1);
-    readValue(this.#result, new Uint8Array(result.buffer));
-    return result[0]!;
+    const r0 = new BigUint64Array(1);
+    readValue(result, new Uint8Array(r0.buffer));
+    return r0[0]!;
   }
 
   #requireOpen(): void {
@@ -143,18 +127,33 @@ export class KernelMemory {
 /** A program in the kernel. It holds a descriptor until it is freed. */
 export class KernelProgram {
   #fd: number | undefined;
-  readonly #run: (fd: number, args: readonly Arg[]) => bigint;
+  /** What loading took, in µs: check, rewriting and compilation. */
+  readonly loadMicroseconds: number;
+  /** The verifier's log, if it was asked for; otherwise empty. */
+  readonly log: string;
+  readonly #run: (args: readonly Arg[]) => bigint;
 
   /** @internal */
-  constructor(fd: number, run: (fd: number, args: readonly Arg[]) => bigint) {
+  constructor(fd: number, loadMicroseconds: number, log: string, run: (args: readonly Arg[]) => bigint) {
     this.#fd = fd;
+    this.loadMicroseconds = loadMicroseconds;
+    this.log = log;
     this.#run = run;
+  }
+
+  /**
+   * What the kernel tells of it: how many instructions its verifier walked over all paths, those that bring the
+   * arguments among them, and how many bytes of machine code the program became, 0 where its JIT is off.
+   */
+  info(): { walked: number; jitBytes: number } {
+    const { walked, functionBytes } = programInfo(this.#requireFd());
+    return { walked, jitBytes: functionBytes.slice(1).reduce((sum, bytes) => sum + bytes, 0) };
   }
 
   /** Runs it on copies of the buffers, which are written back. @returns r0, unsigned 64 bits */
   call(args: readonly Arg[]): bigint {
-    if (this.#fd === undefined) throw new ArgumentError('A-DISPOSED', 'the kernel program has been freed');
-    return this.#run(this.#fd, args);
+    this.#requireFd();
+    return this.#run(args);
   }
 
   free(): void {
@@ -162,25 +161,19 @@ export class KernelProgram {
     close(this.#fd);
     this.#fd = undefined;
   }
+
+  #requireFd(): number {
+    if (this.#fd === undefined) throw new ArgumentError('A-DISPOSED', 'the kernel program has been freed');
+    return this.#fd;
+  }
 }
 
-/** An instruction of ours around the program. */
-interface Ours {
-  readonly instruction: Instruction;
-  /** Whether it is an LD_IMM64 of a map's value. */
-  readonly ofMap: boolean;
+function refusal(error: string, log: string, before: number): VerifierError {
+  const lines = log.split('\n').filter((line) => line !== '' && !line.startsWith('processed '));
+  const last = lines.findLastIndex((line) => /^\d+: \(/.test(line));
+  const reason = lines.slice(last + 1).join('; ') || 'without a word';
+  // Before the kernel walks the program it names instructions in its sentences only.
+  const slot = lines[last] ?? /\binsn (\d+)/.exec(reason)?.[1] ?? '0';
+  const insn = Math.max(0, Number.parseInt(slot, 10) - before);
+  return new VerifierError('V-KERNEL', insn, `the kernel refused it (${error}): ${reason}`, log);
 }
-
-const op = (name: string, operands: Parameters<typeof instruction>[1]): Ours => ({
-  instruction: instruction(row(name), operands),
-  ofMap: false,
-});
-
-/** dst = the address of a map's value plus `offset`. */
-const mapValue = (dst: number, map: number, offset: number): Ours => ({
-  ...op('lddw', { dst, value: (BigInt(offset) << 32n) | BigInt(map) }),
-  ofMap: true,
-});
-
-const isVariable = (spec: ArgSpec | undefined): boolean =>
-  spec?.kind === 'scalar' && (spec.min ?? 0n) !== (spec.max ?? MAX_U64);

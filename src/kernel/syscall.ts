@@ -1,17 +1,30 @@
-// bpf(2): the commands that run a program on memory. Layouts of the attributes from union bpf_attr, numbers from
-// include/uapi/linux/bpf.h.
+// bpf(2): the commands that load a program, ask about it and run it on memory. Layouts of the attributes from union
+// bpf_attr and of the answers from struct bpf_prog_info, numbers from include/uapi/linux/bpf.h.
 
 import { closeSync } from 'node:fs';
 import { EngineError } from '../errors.js';
 import { libc } from '../exec/libc.js';
 
-const COMMAND = { mapCreate: 0, mapLookup: 1, mapUpdate: 2, progLoad: 5, progRun: 10 };
+const COMMAND = {
+  mapCreate: 0,
+  mapLookup: 1,
+  mapUpdate: 2,
+  progLoad: 5,
+  progRun: 10,
+  objectInfo: 15,
+  btfLoad: 18,
+} as const;
 const MAP_TYPE_ARRAY = 2;
 const PROG_TYPE_SYSCALL = 31;
 const PROG_FLAG_SLEEPABLE = 1 << 4;
-const ATTRIBUTE_BYTES = 80;
+const ATTRIBUTE_BYTES = 96;
+const FUNC_INFO_BYTES = 8;
+const INFO_BYTES = 224;
+const LOG_LEVEL = { failingPath: 1, allPaths: 2 } as const;
 const LOG_BYTES = 1 << 20;
 const MAX_INTERRUPTIONS = 10;
+/** Errors that say nothing of the program. */
+const NO_VERDICT = new Set(['EPERM', 'ENOSYS', 'EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE']);
 const LICENCE = Buffer.from('GPL\0');
 const FIRST_KEY = new Uint8Array(4);
 
@@ -36,29 +49,105 @@ export function readValue(map: number, into: Uint8Array): void {
 const element = (map: number, value: Uint8Array): Attributes =>
   new Attributes().u32(0, map).pointer(8, FIRST_KEY).pointer(16, value);
 
+/** Encoded instructions, with or without types for their functions. */
+export interface Code {
+  readonly insns: Uint8Array;
+  readonly types?: {
+    readonly btf: Uint8Array;
+    /** An array of struct bpf_func_info: the slot and the BTF type of each function. */
+    readonly functions: Uint8Array;
+  };
+}
+
 /** What the kernel's verifier said of a program: a descriptor, or why not. */
 export type Verdict =
-  | { readonly fd: number }
+  | { readonly fd: number; readonly microseconds: number; readonly log: string }
   | { readonly fd?: undefined; readonly error: string; readonly log: string };
 
-/** Loads a program of encoded instructions. The log is written by a second attempt, because it costs more than the proof. */
-export function loadProgram(insns: Uint8Array): Verdict {
-  const attributes = new Attributes()
-    .u32(0, PROG_TYPE_SYSCALL)
-    .u32(4, insns.length / 8)
-    .pointer(8, insns)
-    .pointer(16, LICENCE)
-    .u32(44, PROG_FLAG_SLEEPABLE);
-  let fd = attributes.call(COMMAND.progLoad);
+/**
+ * Loads a program. The time is that of the system call: check, rewriting and compilation.
+ * @param withLog whether an accepted program has a log; a refused one always has. A second attempt writes it, because
+ *   it costs more than the proof
+ */
+export function loadProgram({ insns, types }: Code, withLog: boolean): Verdict {
+  const btf = types && loadBtf(types.btf);
+  try {
+    const attributes = new Attributes()
+      .u32(0, PROG_TYPE_SYSCALL)
+      .u32(4, insns.length / 8)
+      .pointer(8, insns)
+      .pointer(16, LICENCE)
+      .u32(44, PROG_FLAG_SLEEPABLE);
+    if (types && btf !== undefined) {
+      attributes
+        .u32(72, btf)
+        .u32(76, FUNC_INFO_BYTES)
+        .pointer(80, types.functions)
+        .u32(88, types.functions.length / FUNC_INFO_BYTES);
+    }
+    return load(attributes, withLog);
+  } finally {
+    if (btf !== undefined) close(btf);
+  }
+}
+
+function load(attributes: Attributes, withLog: boolean): Verdict {
+  const { result, microseconds } = timedLoad(attributes);
+  if (typeof result === 'string' && NO_VERDICT.has(result)) throw unavailable('loading a program', result);
+  if (typeof result === 'string')
+    return { error: result, log: loadForLog(attributes, LOG_LEVEL.failingPath) };
+  return { fd: result, microseconds, log: withLog ? loadForLog(attributes, LOG_LEVEL.allPaths) : '' };
+}
+
+function timedLoad(attributes: Attributes): { result: number | string; microseconds: number } {
   // A signal interrupts the verifier.
-  for (let left = MAX_INTERRUPTIONS; fd === 'EAGAIN' && left > 0; left--)
-    fd = attributes.call(COMMAND.progLoad);
-  if (typeof fd === 'number') return { fd };
-  if (fd === 'EPERM' || fd === 'ENOSYS') throw unavailable('loading a program', fd);
+  for (let left = MAX_INTERRUPTIONS; ; left--) {
+    const begun = process.hrtime.bigint();
+    const result = attributes.call(COMMAND.progLoad);
+    const microseconds = Number(process.hrtime.bigint() - begun) / 1000;
+    if (result !== 'EAGAIN' || left === 0) return { result, microseconds };
+  }
+}
+
+/** The end of what the verifier writes, if it writes more than there is room for. */
+function loadForLog(attributes: Attributes, level: number): string {
   const log = new Uint8Array(LOG_BYTES);
-  const second = attributes.u32(24, 1).u32(28, log.length).pointer(32, log).call(COMMAND.progLoad);
-  if (typeof second === 'number') return { fd: second };
-  return { error: fd, log: Buffer.from(log.subarray(0, log.indexOf(0))).toString() };
+  const result = attributes.u32(24, level).u32(28, log.length).pointer(32, log).call(COMMAND.progLoad);
+  if (typeof result === 'number') close(result);
+  return Buffer.from(log.subarray(0, log.indexOf(0))).toString();
+}
+
+function loadBtf(btf: Uint8Array): number {
+  return new Attributes().pointer(0, btf).u32(16, btf.length).need(COMMAND.btfLoad, 'loading types');
+}
+
+export interface ProgramInfo {
+  /** Instructions that the verifier walked, over all paths. */
+  readonly walked: number;
+  /** Bytes of machine code of each function, in the order of their instructions; empty where the kernel's JIT is off. */
+  readonly functionBytes: readonly number[];
+}
+
+export function programInfo(fd: number): ProgramInfo {
+  const info = new Uint8Array(INFO_BYTES);
+  const view = new DataView(info.buffer);
+  const ask = () =>
+    new Attributes()
+      .u32(0, fd)
+      .u32(4, info.length)
+      .pointer(8, info)
+      .need(COMMAND.objectInfo, 'describing a program');
+  ask();
+  const walked = view.getUint32(216, true);
+  const compiled = view.getUint32(16, true) > 0;
+  const lengths = new Uint8Array(4 * (compiled ? view.getUint32(108, true) : 0));
+  if (lengths.length > 0) {
+    info.fill(0);
+    view.setUint32(108, lengths.length / 4, true);
+    view.setBigUint64(120, libc().addressOf(lengths), true);
+    ask();
+  }
+  return { walked, functionBytes: [...new Uint32Array(lengths.buffer)] };
 }
 
 /** Runs a loaded program once. */
@@ -95,6 +184,7 @@ class Attributes {
 }
 
 function unavailable(what: string, error: string): EngineError {
-  const advice = 'bpf(2) needs CAP_BPF and CAP_PERFMON, Linux 5.14, and no seccomp filter against it';
+  const advice =
+    'bpf(2) needs CAP_BPF and CAP_PERFMON, Linux 5.14 (6.8 for global functions), and no seccomp filter against it';
   return new EngineError('E-KERNEL', `the kernel refused ${what} (${error}); ${advice}`);
 }
