@@ -9,6 +9,7 @@ const TESTS = {
   images: 'test/corruption.test.ts',
   verifier: 'test/verifier-fuzz.test.ts',
   formats: 'test/format-fuzz.test.ts',
+  kernel: 'test/agreement-formats.test.ts',
   diff: 'test/differential.test.ts',
 };
 
