@@ -3,17 +3,36 @@
 import type { ArgSpec, Contract } from '../src/bpf/contract.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import type { Program } from '../src/bpf/program.js';
-import { ProgramError } from '../src/errors.js';
+import { BpfUnpackError, ProgramError } from '../src/errors.js';
+import { VerifiedProgram } from '../src/verifier/verified.js';
+import { type VerifyOptions, verify } from '../src/verifier/verify.js';
 import { type UbpfVector, unhex } from './vectors.js';
 
 export interface KernelCase {
   id: string;
+  /** Of hand-made programs only. */
+  category?: string;
   insns: string;
   regions: Record<string, { size: number; mode: 'rw' | 'ro'; scalar?: boolean }>;
   safe?: boolean | null;
-  priv: { accept: boolean };
-  strict: { accept: boolean };
-  witness: { event: string; input: Record<string, string> } | null;
+  priv: KernelDecision;
+  strict: KernelDecision;
+  witness: { event: string; pc: number; input: Record<string, string> } | null;
+}
+
+/** Why a program is not verified, or not even one; undefined for a proof. */
+export function verdict(
+  program: () => Program,
+  contract: Contract,
+  limits: VerifyOptions = {},
+): BpfUnpackError | undefined {
+  try {
+    if (!VerifiedProgram.is(verify(program(), contract, limits))) throw new Error('no proof, and no reason');
+    return undefined;
+  } catch (error) {
+    if (error instanceof BpfUnpackError) return error;
+    throw error;
+  }
 }
 
 export interface KernelRun {
@@ -21,6 +40,13 @@ export interface KernelRun {
   in: Record<string, string>;
   out: Record<string, string>;
   r0_low32: number;
+}
+
+interface KernelDecision {
+  accept: boolean;
+  log?: string;
+  /** Why a program is refused that is not with all capabilities: `spectre` says nothing of its safety. */
+  kind?: string;
 }
 
 /** Undefined for bytes that are no program, as two are of which the kernel overlooks a reserved field of exit. */

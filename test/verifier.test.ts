@@ -6,20 +6,18 @@ import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import { ROWS } from '../src/bpf/isa.js';
 import { lower } from '../src/bpf/lower.js';
-import type { Program } from '../src/bpf/program.js';
 import { MAX_U64 } from '../src/bytes.js';
-import { BpfUnpackError, type VerifierError } from '../src/errors.js';
-import { VerifiedProgram } from '../src/verifier/verified.js';
+import type { VerifierError } from '../src/errors.js';
 import { verify } from '../src/verifier/verify.js';
 import { randomFormat, seeded } from './random-formats.js';
-import { hex, type UbpfVector, unhex, vectors } from './vectors.js';
+import { hex, unhex, vectors } from './vectors.js';
 import {
   decodable,
   type KernelCase,
   type KernelRun,
   kernelArgs,
   kernelContract,
-  ubpfContract,
+  verdict,
 } from './verifier-cases.js';
 
 function contractFrom(words: string[]): Contract {
@@ -36,16 +34,6 @@ function contractFrom(words: string[]): Contract {
     }
   }
   return { args: Array.from(args), writesAll, allowPointerLeaks: words.includes('leaks') };
-}
-
-function verdict(program: () => Program, contract: Contract, limits = {}): BpfUnpackError | undefined {
-  try {
-    expect(VerifiedProgram.is(verify(program(), contract, limits))).toBe(true);
-    return undefined;
-  } catch (error) {
-    if (error instanceof BpfUnpackError) return error;
-    throw error;
-  }
 }
 
 describe('verdicts on small programs', () => {
@@ -67,53 +55,7 @@ describe('verdicts on small programs', () => {
   }
 });
 
-/** RFC 9669 defines these, the kernel refuses them: they are safe here. */
-const DEFINED = new Set([
-  'enc/div imm 0',
-  'enc/mod imm 0',
-  'enc/sdiv imm 0',
-  'enc/lsh64 imm -1',
-  'enc/lsh32 imm 32',
-  'enc/lsh32 imm -1',
-]);
-
 describe('programs on which the Linux verifier has decided', () => {
-  // Of the programs that the kernel accepts, how many we do; this may only rise.
-  for (const [file, accepted] of [
-    ['cases', { strict: [115, 114], priv: [169, 164] }],
-    ['random', { strict: [646, 644], priv: [1107, 1096] }],
-  ] as const) {
-    it(`${file}: nothing unsafe is accepted, and nearly all that the kernel accepts`, () => {
-      const all: KernelCase[] = vectors(`verifier/${file}.jsonl.gz`);
-      const count = { strict: [0, 0, 0], priv: [0, 0, 0] };
-      for (const mode of ['strict', 'priv'] as const) {
-        for (const each of all) {
-          const error = verdict(
-            () => decodeProgram(unhex(each.insns)),
-            kernelContract(each, mode === 'priv'),
-            {
-              maxInstructions: 50_000,
-            },
-          );
-          if (!error) {
-            const excused = each.witness?.event === 'bad_insn';
-            if (each.safe === false && !DEFINED.has(each.id)) expect.fail(`${each.id} is not safe`);
-            if (each.witness && !excused) expect.fail(`${each.id} misbehaves: ${each.witness.event}`);
-            if (each.witness) replay(each);
-          }
-          if (each[mode].accept) count[mode][error ? 1 : 0]!++;
-          else if (!error) count[mode][2]!++;
-        }
-        const [both = 0, kernelAlone = 0, weAlone = 0] = count[mode];
-        console.log(
-          `${file}, ${mode}: kernel accepts ${both + kernelAlone}, of these we accept ${both}; we alone accept ${weAlone}`,
-        );
-        expect(both + kernelAlone).toBe(accepted[mode][0]);
-        expect(both).toBeGreaterThanOrEqual(accepted[mode][1]);
-      }
-    });
-  }
-
   it('what was run on random inputs is accepted, and the interpreter computes the same', () => {
     const all = new Map<string, KernelCase>(
       vectors<KernelCase>('verifier/random.jsonl.gz').map((each) => [each.id, each]),
@@ -133,25 +75,6 @@ describe('programs on which the Linux verifier has decided', () => {
     console.log(`${same} runs agree`);
     expect(same).toBeGreaterThanOrEqual(2186);
   });
-
-  /** An instruction that the kernel calls bad must be one that runs. */
-  function replay(each: KernelCase): void {
-    const contract = kernelContract(each, true);
-    interpret(decodeProgram(unhex(each.insns)), {
-      args: kernelArgs(each, each.witness!.input),
-      contract,
-      strict: true,
-    });
-  }
-});
-
-it('programs made for uBPF verify, but for those with unreachable code', () => {
-  const count: Record<string, number> = {};
-  for (const each of vectors<UbpfVector>('ubpf/vectors.jsonl.gz')) {
-    const code = verdict(() => decodeProgram(unhex(each.insns)), ubpfContract(each))?.code ?? 'ok';
-    count[code] = (count[code] ?? 0) + 1;
-  }
-  expect(count).toEqual({ ok: 2925, 'V-UNREACHABLE': 75 });
 });
 
 interface InvalidProgram {
