@@ -12,6 +12,7 @@ import { nodesCommand } from './nodes.js';
 import { type Command, EXIT, parseCommandLine, UsageError } from './options.js';
 import { Output } from './output.js';
 import { runCommand } from './run.js';
+import { verifyCommand } from './verify.js';
 
 const COMMANDS: readonly Command[] = [
   nodesCommand,
@@ -20,6 +21,7 @@ const COMMANDS: readonly Command[] = [
   asmCommand,
   disasmCommand,
   runCommand,
+  verifyCommand,
   conformanceCommand,
   demoCommand,
 ];

@@ -19,6 +19,8 @@ export class UsageError extends Error {
 export interface CommandLine {
   /** Options that take a value. */
   readonly values: Readonly<Record<string, string | undefined>>;
+  /** Options that take a value each time they are given. */
+  readonly lists: Readonly<Record<string, readonly string[] | undefined>>;
   readonly flags: ReadonlySet<string>;
   readonly operands: readonly string[];
   /** Ends the command with a word on its usage. */
@@ -30,8 +32,9 @@ export interface Command {
   readonly summary: string;
   readonly usage: string;
   readonly help: string;
-  /** Names of options that take a value, and of those that do not. */
+  /** Names of options that take a value, of those that may be given again with another, and of those that take none. */
   readonly values: readonly string[];
+  readonly lists?: readonly string[];
   readonly flags: readonly string[];
   run(line: CommandLine, output: Output): Promise<number>;
 }
@@ -42,10 +45,11 @@ export function parseCommandLine(command: Command, words: readonly string[]): Co
   };
   const options = Object.fromEntries([
     ...command.values.map((name) => [name, { type: 'string' as const }]),
+    ...(command.lists ?? []).map((name) => [name, { type: 'string' as const, multiple: true }]),
     ...[...command.flags, 'help'].map((name) => [name, { type: 'boolean' as const }]),
     ['help', { type: 'boolean' as const, short: 'h' }],
   ]);
-  let parsed: { values: Record<string, string | boolean | undefined>; positionals: string[] };
+  let parsed: { values: Record<string, string | string[] | boolean | undefined>; positionals: string[] };
   try {
     parsed = parseArgs({ args: [...words], options, allowPositionals: true }) as typeof parsed;
   } catch (error) {
@@ -57,6 +61,10 @@ export function parseCommandLine(command: Command, words: readonly string[]): Co
     values: Object.fromEntries(entries.filter(([, value]) => typeof value === 'string')) as Record<
       string,
       string
+    >,
+    lists: Object.fromEntries(entries.filter(([, value]) => Array.isArray(value))) as Record<
+      string,
+      string[]
     >,
     flags: new Set(entries.filter(([, value]) => value === true).map(([name]) => name)),
     operands: parsed.positionals,

@@ -97,3 +97,13 @@ export function machineOption({ values, fail }: CommandLine): keyof typeof MACHI
     ? 'jit'
     : fail(`--engine must be interpreter or jit, not '${engine}'`);
 }
+
+/** How many instructions, of --max-instructions. */
+export function limitOption({ values, fail }: CommandLine): number | undefined {
+  const text = values['max-instructions'];
+  if (text === undefined) return undefined;
+  const limit = /^\d+$/.test(text) ? Number(text) : 0;
+  return Number.isSafeInteger(limit) && limit > 0
+    ? limit
+    : fail(`--max-instructions must be a number from 1 on, not '${text}'`);
+}

@@ -1,8 +1,9 @@
-import type { Command, CommandLine } from './options.js';
+import type { Command } from './options.js';
 import {
   FILE_HELP,
   FILE_USAGE,
   FILE_VALUES,
+  limitOption,
   MACHINES,
   machineOption,
   memoryFrom,
@@ -36,12 +37,3 @@ ${FILE_HELP}
     return 0;
   },
 };
-
-function limitOption({ values, fail }: CommandLine): number | undefined {
-  const text = values['max-instructions'];
-  if (text === undefined) return undefined;
-  const limit = /^\d+$/.test(text) ? Number(text) : 0;
-  return Number.isSafeInteger(limit) && limit > 0
-    ? limit
-    : fail(`--max-instructions must be a number from 1 on, not '${text}'`);
-}

@@ -22,7 +22,7 @@ import {
   writeValue,
 } from './syscall.js';
 import { signature, typesOf } from './types.js';
-import { isVariable, type Maps, WORD_BYTES, wrap } from './wrap.js';
+import { callerOf, isVariable, type Maps, type Ours, slots, WORD_BYTES, wrap } from './wrap.js';
 
 export interface KernelOptions {
   /**
@@ -36,8 +36,12 @@ export interface KernelOptions {
 /** A contract's memory in the kernel, for any number of programs. Holds descriptors until it is disposed of. */
 export class KernelMemory {
   readonly #contract: Contract;
-  readonly #asFunction: boolean;
+  /** The contract as a global function's; undefined where programs are none. */
+  readonly #signature: Contract | undefined;
   readonly #maps: Maps;
+  readonly #caller: readonly Ours[];
+  /** The kernel's number, in its log, of a program's first instruction. */
+  readonly firstSlot: number;
   /** All of them. */
   readonly #fds: number[] = [];
   #open = true;
@@ -48,7 +52,7 @@ export class KernelMemory {
     const as = options?.as ?? 'map values';
     if (as !== 'map values' && as !== 'global function')
       throw new ArgumentError('A-RANGE', `as must be 'map values' or 'global function', got ${String(as)}`);
-    this.#asFunction = as === 'global function';
+    this.#signature = as === 'global function' ? signature(this.#contract) : undefined;
     const { args } = this.#contract;
     try {
       this.#maps = {
@@ -57,7 +61,7 @@ export class KernelMemory {
         memory: args.map((spec) =>
           spec?.kind === 'memory' && spec.bytes > 0
             ? // A function takes no memory that it may not write.
-              this.#array(spec.bytes, this.#asFunction ? MAP_FLAG.readwrite : MAP_FLAG[spec.access])
+              this.#array(spec.bytes, this.#signature ? MAP_FLAG.readwrite : MAP_FLAG[spec.access])
             : undefined,
         ),
       };
@@ -65,22 +69,22 @@ export class KernelMemory {
       this.dispose();
       throw error;
     }
+    this.#caller = callerOf(this.#signature ?? this.#contract, this.#maps);
+    this.firstSlot = slots(this.#caller);
   }
 
   /**
    * Has the kernel verify and compile a program.
-   * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; the kernel's instruction
-   *   numbers count the instructions that bring the arguments, `insn` does not
+   * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; its log counts from
+   *   the caller's first instruction, `insn` from the program's
    */
   load(program: Program, { log = false }: { readonly log?: boolean } = {}): KernelProgram {
     requireProgram(program);
     this.#requireOpen();
-    const contract = this.#asFunction ? signature(this.#contract) : this.#contract;
-    const wrapped = wrap(program, contract, this.#maps);
-    const { insns, before } = wrapped;
-    const code = this.#asFunction ? { insns, types: typesOf(wrapped, contract) } : { insns };
-    const verdict = loadProgram(code, log);
-    if (verdict.fd === undefined) throw refusal(verdict.error, verdict.log, before);
+    const { whole, insns } = wrap(this.#caller, program);
+    const types = this.#signature && typesOf(whole, this.firstSlot, this.#signature);
+    const verdict = loadProgram({ insns, ...(types && { types }) }, log);
+    if (verdict.fd === undefined) throw refusal(verdict.error, verdict.log, this.firstSlot);
     const { fd, microseconds } = verdict;
     return new KernelProgram(fd, microseconds, verdict.log, (args) => this.#run(fd, args));
   }

@@ -4,9 +4,9 @@
 //   int run(void *ctx)   u64 program(struct r1 *r1, struct r2 *r2, u64 r3 …)   static u64 local1()   …
 
 import type { ArgSpec, Contract } from '../bpf/contract.js';
+import type { Program } from '../bpf/program.js';
 import { Btf, wordBytes } from '../elf/btf.js';
 import type { Code } from './syscall.js';
-import type { Wrapped } from './wrap.js';
 
 /** A function's parameters: a register that is not given, before one that is, is a number. */
 export function signature(contract: Contract): Contract {
@@ -15,8 +15,11 @@ export function signature(contract: Contract): Contract {
   return { ...contract, args: args.map((spec) => spec ?? { kind: 'scalar', min: 0n, max: 0n }) };
 }
 
-/** @param contract a signature */
-export function typesOf({ whole, before }: Wrapped, contract: Contract): NonNullable<Code['types']> {
+/**
+ * @param before slots of the caller, which the program comes behind
+ * @param contract a signature
+ */
+export function typesOf(whole: Program, before: number, contract: Contract): NonNullable<Code['types']> {
   const btf = new Btf();
   const number = btf.int(8, false);
   const run = btf.func('run', btf.int(4, true), [['ctx', btf.pointer(0)]]);
@@ -41,7 +44,7 @@ function paramType(btf: Btf, name: string, spec: ArgSpec | undefined): number {
 }
 
 /** Slots of the functions that a program calls, other than itself, in order. */
-function localFunctions(whole: Wrapped['whole'], before: number): number[] {
+function localFunctions(whole: Program, before: number): number[] {
   const slots = whole.instructions.flatMap(({ row }, i) =>
     row.name === 'call.local' ? [whole.slotOf(whole.targetOf(i))] : [],
   );

@@ -5,7 +5,11 @@ import type { Program } from '../bpf/program.js';
 import { VerifierError } from '../errors.js';
 import { KernelMemory, type KernelOptions } from './kernel.js';
 
-export type KernelVerdict =
+export type KernelVerdict = {
+  readonly log: string;
+  /** The log's number of the program's first instruction. */
+  readonly firstSlot: number;
+} & (
   | {
       readonly accepted: true;
       /** Instructions that its verifier walked over all paths, those that bring the arguments among them. */
@@ -13,9 +17,9 @@ export type KernelVerdict =
       /** Bytes of machine code; 0 where the kernel's JIT is off. */
       readonly jitBytes: number;
       readonly loadMicroseconds: number;
-      readonly log: string;
     }
-  | { readonly accepted: false; readonly error: VerifierError; readonly log: string };
+  | { readonly accepted: false; readonly error: VerifierError }
+);
 
 export interface KernelVerdictOptions extends KernelOptions {
   /** Whether an accepted program has a log as well. Default: false. */
@@ -33,17 +37,18 @@ export function kernelVerdict(
   options: KernelVerdictOptions = {},
 ): KernelVerdict {
   const memory = new KernelMemory(contract, options);
+  const { firstSlot } = memory;
   try {
     const loaded = memory.load(program, { log: options.log ?? false });
     const { loadMicroseconds, log } = loaded;
     try {
-      return { accepted: true, ...loaded.info(), loadMicroseconds, log };
+      return { accepted: true, ...loaded.info(), loadMicroseconds, log, firstSlot };
     } finally {
       loaded.free();
     }
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
-    return { accepted: false, error, log: error.log };
+    return { accepted: false, error, log: error.log, firstSlot };
   } finally {
     memory.dispose();
   }

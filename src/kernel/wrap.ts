@@ -24,11 +24,10 @@ export interface Maps {
 export interface Wrapped {
   readonly whole: Program;
   readonly insns: Uint8Array;
-  /** Slots of ours before the program. */
-  readonly before: number;
 }
 
-export function wrap(program: Program, contract: Contract, maps: Maps): Wrapped {
+/** The instructions that call a program which comes right behind them. */
+export function callerOf(contract: Contract, maps: Maps): readonly Ours[] {
   const args = contract.args.flatMap((spec, i) => bring(i, spec, maps));
   const leave = [
     mapValue(1, maps.result, 0),
@@ -36,24 +35,26 @@ export function wrap(program: Program, contract: Contract, maps: Maps): Wrapped 
     op('mov64.imm', { dst: 0 }),
     op('exit'),
   ];
-  const ours = [...args, op('call.local', { imm: slots(leave) }), ...leave];
-  const instructions = ours.map((each, i) => {
-    if (!each.leaves) return each.instruction;
-    return instruction(each.instruction.row, {
-      ...each.instruction,
-      off: slots(ours.slice(i + 1, args.length + 1)),
-    });
+  const call = op('call.local', { imm: slots(leave) });
+  const jumpsSet = args.map((each, i) => {
+    if (!each.leaves) return each;
+    const off = slots([...args.slice(i + 1), call]);
+    return { instruction: instruction(each.instruction.row, { ...each.instruction, off }) };
   });
-  const whole = makeProgram([...instructions, ...program.instructions]);
+  return [...jumpsSet, call, ...leave];
+}
+
+export function wrap(caller: readonly Ours[], program: Program): Wrapped {
+  const whole = makeProgram([...caller.map((each) => each.instruction), ...program.instructions]);
   const insns = encodeProgram(whole);
-  ours.forEach(({ ofMap }, i) => {
+  caller.forEach(({ ofMap }, i) => {
     if (ofMap) insns[whole.slotOf(i) * WORD_BYTES + 1]! |= PSEUDO_MAP_VALUE << 4;
   });
-  return { whole, insns, before: whole.slotOf(ours.length) };
+  return { whole, insns };
 }
 
 /** An instruction of ours around the program. */
-interface Ours {
+export interface Ours {
   readonly instruction: Instruction;
   /** Whether it is an LD_IMM64 of a map's value. */
   readonly ofMap?: boolean;
@@ -87,7 +88,7 @@ const mapValue = (dst: number, map: number, offset: number): Ours => ({
   ofMap: true,
 });
 
-const slots = (ours: readonly Ours[]): number =>
+export const slots = (ours: readonly Ours[]): number =>
   ours.reduce((sum, each) => sum + slotsOf(each.instruction.row), 0);
 
 /** Whether an argument is a number that may differ from run to run. */
