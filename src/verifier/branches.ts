@@ -111,15 +111,14 @@ function learn(state: State, a: Lazy, b: Lazy, [x, y]: Learnt): State {
 
 function learnOf(state: State, number: Lazy, known: Scalar, a: Lazy, b: Lazy): void {
   if (scalars.equal(known, number.known)) return;
-  const sharper = Lazy.learnt(known, a, b);
+  const sharper = Lazy.sharper(number, known, a, b);
   const replaced = new Map([[number, sharper]]);
   if (number.hasRelatives) {
     const { origin, plus } = number.link;
-    sharper.linked({ origin, plus });
     for (const other of numbersIn(state)) {
       const { link } = other;
       if (other === number || link.origin !== origin) continue;
-      const by = scalars.constant(BigInt.asUintN(64, link.plus - plus));
+      const by = scalars.constant(BigInt(link.plus) - BigInt(plus));
       const follow = (before: Scalar, of: Scalar) =>
         scalars.intersect(before, scalars.aluWhole('add', of, by)) ?? before;
       replaced.set(other, Lazy.from(follow, other, sharper).linked(link));

@@ -10,6 +10,10 @@ export interface Cfg {
   readonly joins: Uint8Array;
   /** For each instruction, the registers that may be read later, as bits; meaningful where paths meet. */
   readonly live: Uint16Array;
+  /** For each instruction, whether one at or after it jumps back to it. */
+  readonly heads: Uint8Array;
+  /** For each instruction, the first of the function that it belongs to. */
+  readonly functions: Uint32Array;
 }
 
 /** @throws Rejection for unreachable instructions, ends that are no exit, and jumps from one function into another */
@@ -17,6 +21,7 @@ export function cfgOf(program: Program): Cfg {
   const { instructions } = program;
   const functions = functionsOf(program);
   const joins = new Uint8Array(instructions.length);
+  const heads = new Uint8Array(instructions.length);
   const arrivals = new Uint32Array(instructions.length);
   const seen = new Uint8Array(instructions.length);
   const open = [0];
@@ -27,6 +32,7 @@ export function cfgOf(program: Program): Cfg {
     for (const next of successors(program, index)) {
       checkEdge(program, functions, index, next);
       arrivals[next]!++;
+      if (next <= index) heads[next] = 1;
       open.push(next);
     }
     if (instructions[index]!.row.op === 'local') {
@@ -41,10 +47,11 @@ export function cfgOf(program: Program): Cfg {
   arrivals.forEach((count, index) => {
     if (count > 1) joins[index] = 1;
   });
-  return { joins, live: joins.includes(1) ? liveRegisters(program) : new Uint16Array(instructions.length) };
+  const live = joins.includes(1) ? liveRegisters(program) : new Uint16Array(instructions.length);
+  return { joins, live, heads, functions };
 }
 
-function successors(program: Program, index: number): number[] {
+export function successors(program: Program, index: number): number[] {
   const { row } = program.instructions[index]!;
   if (row.kind === 'exit') return [];
   if (row.kind === 'goto') return [program.targetOf(index)];
@@ -54,11 +61,14 @@ function successors(program: Program, index: number): number[] {
 
 /** The first instruction of the function that each instruction belongs to. */
 function functionsOf(program: Program): Uint32Array {
-  const entries = new Set(
-    program.instructions.flatMap(({ row }, index) => (row.op === 'local' ? [program.targetOf(index)] : [])),
-  );
+  const { instructions } = program;
+  const functions = new Uint32Array(instructions.length);
+  const entries = new Set<number>();
+  for (let index = 0; index < instructions.length; index++)
+    if (instructions[index]!.row.op === 'local') entries.add(program.targetOf(index));
+  if (entries.size === 0) return functions;
   let entry = 0;
-  return Uint32Array.from(program.instructions, (_, index) => (entry = entries.has(index) ? index : entry));
+  return functions.map((_, index) => (entry = entries.has(index) ? index : entry));
 }
 
 function checkEdge(program: Program, functions: Uint32Array, from: number, to: number): void {

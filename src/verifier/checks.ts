@@ -1,7 +1,7 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
 import type { Contract } from '../bpf/contract.js';
-import { MAX_FRAMES, STACK_BYTES } from '../bpf/isa.js';
+import { MAX_FRAMES, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import { comparisonOf } from './branches.js';
 import { Rejection, withSign } from './report.js';
@@ -10,62 +10,61 @@ import { type State, topOf } from './states.js';
 import { offsetsOf, Pointer, type Region, type Value } from './values.js';
 import { firstMissing } from './written.js';
 
+/** Which register of an instruction; `r0` is that of a compare-and-exchange. */
+type Operand = 'dst' | 'src' | 'r0';
+
 export type Requirement =
   /** The register holds something. */
-  | { readonly kind: 'initialised'; readonly register: number }
+  | { readonly kind: 'initialised'; readonly operand: Operand }
   /** It holds a number, and not an address, for this use. */
-  | { readonly kind: 'number'; readonly register: number; readonly use: string }
+  | { readonly kind: 'number'; readonly operand: Operand; readonly use: string }
   /** A pointer and a number may be added; subtracted may be also two pointers into one region. */
-  | { readonly kind: 'pointer arithmetic'; readonly op: string; readonly dst: number; readonly src: number }
-  | { readonly kind: 'comparable'; readonly instruction: Instruction }
-  /** `size` bytes at register + off may be read, written, or both (by an atomic operation, then aligned). */
-  | {
-      readonly kind: 'access';
-      readonly register: number;
-      readonly off: number;
-      readonly size: number;
-      readonly action: Action;
-    }
-  | { readonly kind: 'aligned'; readonly register: number; readonly off: number; readonly size: number }
-  /** An address in `register` stays on the stack. */
-  | { readonly kind: 'kept'; readonly register: number; readonly base: number }
-  | { readonly kind: 'callable'; readonly helper: number | undefined }
+  | { readonly kind: 'pointer arithmetic' }
+  | { readonly kind: 'comparable' }
+  /** The bytes at register + off may be read, written, or both (by an atomic operation, then aligned). */
+  | { readonly kind: 'access'; readonly operand: Operand; readonly action: Action }
+  | { readonly kind: 'aligned'; readonly operand: Operand }
+  /** An address in `src` stays on the stack. */
+  | { readonly kind: 'kept' }
+  | { readonly kind: 'callable' }
   | { readonly kind: 'returnable' };
 
 type Action = 'read' | 'write' | 'atomic';
 
-export function requirementsOf(instruction: Instruction): Requirement[] {
-  const { row, dst, src, off, imm } = instruction;
-  const initialised = (...registers: number[]): Requirement[] =>
-    registers.map((register) => ({ kind: 'initialised', register }));
-  const access = (register: number, action: Action): Requirement => {
-    return { kind: 'access', register, off, size: row.size, action };
-  };
-  const operands = row.source === 'reg' ? [dst, src] : [dst];
+const requirements = new Map<Row, readonly Requirement[]>();
+
+/** What every instruction of a row requires. */
+export function requirementsOf(row: Row): readonly Requirement[] {
+  let found = requirements.get(row);
+  if (!found) requirements.set(row, (found = makeRequirements(row)));
+  return found;
+}
+
+function makeRequirements(row: Row): Requirement[] {
+  const operands: Operand[] = row.source === 'reg' ? ['dst', 'src'] : ['dst'];
   switch (row.kind) {
     case 'alu':
       if (row.op === 'mov') {
         if (row.source === 'imm') return [];
-        const part = row.bits === 64 && row.signExtend === 0 ? [] : [number(src, 'a move of a part of it')];
-        return [...initialised(src), ...part];
+        const part = row.bits === 64 && row.signExtend === 0 ? [] : [number('src', 'a move of a part of it')];
+        return [...initialised('src'), ...part];
       }
       if (row.bits === 64 && (row.op === 'add' || row.op === 'sub')) {
-        if (row.source === 'imm') return initialised(dst);
-        return [...initialised(dst, src), { kind: 'pointer arithmetic', op: row.op, dst, src }];
+        return [...initialised(...operands), ...(row.source === 'imm' ? [] : [POINTER_ARITHMETIC])];
       }
-      return [...initialised(...operands), ...operands.map((register) => number(register, row.name))];
+      return [...initialised(...operands), ...operands.map((operand) => number(operand, row.name))];
     case 'endian':
-      return [...initialised(dst), number(dst, row.name)];
+      return [...initialised('dst'), number('dst', row.name)];
     case 'load':
-      return [access(src, 'read')];
+      return [access('src', 'read')];
     case 'store':
-      return [...(row.source === 'reg' ? storable(src, dst, row.size) : []), access(dst, 'write')];
+      return [...(row.source === 'reg' ? storable(row.size) : []), access('dst', 'write')];
     case 'atomic':
-      return atomicRequirements(instruction, access);
+      return atomicRequirements(row);
     case 'jump':
-      return [...initialised(...operands), { kind: 'comparable', instruction }];
+      return [...initialised(...operands), { kind: 'comparable' }];
     case 'call':
-      return [{ kind: 'callable', helper: row.op === 'helper' ? imm : undefined }];
+      return [{ kind: 'callable' }];
     case 'exit':
       return [{ kind: 'returnable' }];
     default:
@@ -73,73 +72,77 @@ export function requirementsOf(instruction: Instruction): Requirement[] {
   }
 }
 
-const number = (register: number, use: string): Requirement => ({ kind: 'number', register, use });
+const POINTER_ARITHMETIC: Requirement = { kind: 'pointer arithmetic' };
+const initialised = (...operands: Operand[]): Requirement[] =>
+  operands.map((operand) => ({ kind: 'initialised', operand }));
+const number = (operand: Operand, use: string): Requirement => ({ kind: 'number', operand, use });
+const access = (operand: Operand, action: Action): Requirement => ({ kind: 'access', operand, action });
 
-function storable(register: number, base: number, size: number): Requirement[] {
-  const kept: Requirement =
-    size === 8 ? { kind: 'kept', register, base } : number(register, `a store of ${size} of its bytes`);
-  return [{ kind: 'initialised', register }, kept];
+function storable(size: number): Requirement[] {
+  const kept: Requirement = size === 8 ? { kind: 'kept' } : number('src', `a store of ${size} of its bytes`);
+  return [...initialised('src'), kept];
 }
 
-function atomicRequirements(
-  { row, dst, src, off }: Instruction,
-  access: (register: number, action: Action) => Requirement,
-): Requirement[] {
-  const register = row.op === 'load_acquire' ? src : dst;
-  const aligned: Requirement = { kind: 'aligned', register, off, size: row.size };
-  if (row.op === 'load_acquire') return [access(src, 'read'), aligned];
-  if (row.op === 'store_release') return [...storable(src, dst, row.size), access(dst, 'write'), aligned];
-  const numbers = row.op === 'cmpxchg' ? [src, 0] : [src];
+function atomicRequirements({ op, size }: Row): Requirement[] {
+  const aligned = (operand: Operand): Requirement => ({ kind: 'aligned', operand });
+  if (op === 'load_acquire') return [access('src', 'read'), aligned('src')];
+  if (op === 'store_release') return [...storable(size), access('dst', 'write'), aligned('dst')];
+  const numbers: Operand[] = op === 'cmpxchg' ? ['src', 'r0'] : ['src'];
   return [
-    ...numbers.map((register): Requirement => ({ kind: 'initialised', register })),
-    ...numbers.map((register) => number(register, 'an atomic operation')),
-    access(dst, 'atomic'),
-    aligned,
+    ...initialised(...numbers),
+    ...numbers.map((operand) => number(operand, 'an atomic operation')),
+    access('dst', 'atomic'),
+    aligned('dst'),
   ];
 }
 
+/** The register that a requirement is about. */
+export function registerOf(operand: Operand, instruction: Instruction): number {
+  return operand === 'dst' ? instruction.dst : operand === 'src' ? instruction.src : 0;
+}
+
 /** @throws Rejection if the state does not meet the requirement for every run */
-export function check(requirement: Requirement, state: State, contract: Contract): void {
+export function check(
+  requirement: Requirement,
+  instruction: Instruction,
+  state: State,
+  contract: Contract,
+): void {
   const leaks = contract.allowPointerLeaks === true;
   switch (requirement.kind) {
     case 'initialised':
-      heldIn(state, requirement.register);
+      heldIn(state, registerOf(requirement.operand, instruction));
       return;
     case 'number': {
-      const { register, use } = requirement;
+      const register = registerOf(requirement.operand, instruction);
       if (!leaks && heldIn(state, register) instanceof Pointer)
-        throw leak(`r${register} holds an address, and ${use} makes a number of it`);
+        throw leak(`r${register} holds an address, and ${requirement.use} makes a number of it`);
       return;
     }
     case 'pointer arithmetic':
-      if (!leaks) checkPointerArithmetic(requirement, state);
+      if (!leaks) checkPointerArithmetic(instruction, state);
       return;
     case 'comparable':
-      if (!leaks && comparisonOf(requirement.instruction, state).kind === 'opaque')
+      if (!leaks && comparisonOf(instruction, state).kind === 'opaque')
         throw leak(
           'this comparison tells something about an address; only pointers into the same memory can be compared, or one with 0',
         );
       return;
     case 'access':
-      checkAccess(requirement, state, leaks);
+      checkAccess(requirement, instruction, state, leaks);
       return;
     case 'aligned':
-      checkAligned(requirement, state);
+      checkAligned(requirement.operand, instruction, state);
       return;
     case 'kept': {
-      const { register, base } = requirement;
-      const to = heldIn(state, base);
-      if (
-        !leaks &&
-        to instanceof Pointer &&
-        to.region.frame < 0 &&
-        heldIn(state, register) instanceof Pointer
-      )
-        throw leak(`r${register} holds an address, which would be stored in ${to.region.name}`);
+      const to = heldIn(state, instruction.dst);
+      const stored = heldIn(state, instruction.src);
+      if (!leaks && to instanceof Pointer && to.region.frame < 0 && stored instanceof Pointer)
+        throw leak(`r${instruction.src} holds an address, which would be stored in ${to.region.name}`);
       return;
     }
     case 'callable':
-      checkCall(requirement.helper, state);
+      checkCall(instruction, state);
       return;
     case 'returnable':
       checkReturn(state, contract, leaks);
@@ -155,10 +158,7 @@ function heldIn(state: State, register: number): Value {
   throw new Rejection('V-UNINIT-REG', `r${register} is read, but nothing was written to it on this path`);
 }
 
-function checkPointerArithmetic(
-  { op, dst, src }: { op: string; dst: number; src: number },
-  state: State,
-): void {
+function checkPointerArithmetic({ row: { op }, dst, src }: Instruction, state: State): void {
   const a = heldIn(state, dst);
   const b = heldIn(state, src);
   if (!(b instanceof Pointer)) return;
@@ -171,62 +171,70 @@ function checkPointerArithmetic(
   throw new Rejection('V-POINTER-ARITH', `${rule}: r${dst} and r${src}`);
 }
 
-function pointerAt(state: State, register: number, what: string): Pointer {
-  const value = heldIn(state, register);
-  if (value instanceof Pointer) return value;
-  throw new Rejection('V-NOT-POINTER', `${what} at r${register}, which holds a number and not an address`);
+function notPointer(state: State, register: number, what: string): Rejection {
+  heldIn(state, register);
+  return new Rejection('V-NOT-POINTER', `${what} at r${register}, which holds a number and not an address`);
 }
 
-interface Place {
-  readonly register: number;
-  readonly off: number;
-  readonly size: number;
-}
-
-function checkAccess(requirement: Requirement & { kind: 'access' }, state: State, leaks: boolean): void {
-  const { register, off, size, action } = requirement;
-  const what = action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
-  const pointer = pointerAt(state, register, what);
+function checkAccess(
+  { operand, action }: Requirement & { kind: 'access' },
+  instruction: Instruction,
+  state: State,
+  leaks: boolean,
+): void {
+  const { row, off } = instruction;
+  const { size } = row;
+  const register = registerOf(operand, instruction);
+  const pointer = topOf(state).registers[register];
+  if (!(pointer instanceof Pointer)) throw notPointer(state, register, accessText(action, size));
   const { region } = pointer;
   if (region.access === 'read' && action !== 'read')
-    throw new Rejection('V-READ-ONLY', `${what} of ${region.name}, which may only be read`);
+    throw new Rejection(
+      'V-READ-ONLY',
+      `${accessText(action, size)} of ${region.name}, which may only be read`,
+    );
   if (region.access === 'write' && action !== 'write')
-    throw new Rejection('V-WRITE-ONLY', `${what} of ${region.name}, which may only be written`);
+    throw new Rejection(
+      'V-WRITE-ONLY',
+      `${accessText(action, size)} of ${region.name}, which may only be written`,
+    );
   const { first, last } = offsetsOf(pointer, off);
-  if (first < region.start || last + BigInt(size) > region.start + region.bytes)
-    throw outOfBounds(requirement, what, pointer);
+  if (first < region.start || last + size > region.start + region.bytes)
+    throw outOfBounds(pointer, action, size, off);
   if (action !== 'write' && region.frame >= 0)
-    checkStackRead(state, region, { first, last, size }, action, what, leaks);
+    checkStackRead(state, region, { first, last, size }, action, leaks);
 }
 
-function outOfBounds(requirement: Requirement & { kind: 'access' }, what: string, to: Pointer): Rejection {
-  const { size, action, off } = requirement;
-  const { region } = to;
-  const { first, last } = offsetsOf(to, off);
-  const end = last + BigInt(size);
+const accessText = (action: Action, size: number): string =>
+  action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
+
+function outOfBounds({ region, offset }: Pointer, action: Action, size: number, off: number): Rejection {
+  const { s } = offset.need().whole;
+  const first = s.min + BigInt(off);
+  const end = s.max + BigInt(off + size);
   const below = first < region.start;
   const above = end > region.start + region.bytes;
   const certainly = below ? 'begins before' : 'reaches past';
   const possibly = below && above ? 'lie outside of' : below ? 'begin before' : 'reach past';
-  const where = first === last ? certainly : `may ${possibly}`;
+  const where = s.min === s.max ? certainly : `may ${possibly}`;
   const code = action === 'read' ? 'V-OOB-READ' : 'V-OOB-WRITE';
-  const place = `${region.base}${withSign(first)}..${end}`;
-  return new Rejection(code, `${what} at ${place} ${where} the ${region.bytes} bytes of ${region.name}`);
+  const place = `${accessText(action, size)} at ${region.base}${withSign(first)}..${end}`;
+  return new Rejection(code, `${place} ${where} the ${region.bytes} bytes of ${region.name}`);
 }
 
 function checkStackRead(
   state: State,
   region: Region,
-  { first, last, size }: { first: bigint; last: bigint; size: number },
+  { first, last, size }: { first: number; last: number; size: number },
   action: Action,
-  what: string,
   leaks: boolean,
 ): void {
   const contents = state.frames[region.frame]!.stack;
-  const at = Number(first) + STACK_BYTES;
+  const at = first + STACK_BYTES;
   const scattered = first !== last || action === 'atomic';
-  const flaw = stack.flaw(contents, at, Number(last - first) + size, scattered);
+  const flaw = stack.flaw(contents, at, last - first + size, scattered);
   if (!flaw || (flaw.what === 'pointer' && leaks)) return;
+  const what = accessText(action, size);
   const byte = `r10-${STACK_BYTES - flaw.at}`;
   if (flaw.what === 'uninitialised')
     throw new Rejection(
@@ -237,8 +245,11 @@ function checkStackRead(
 }
 
 /** Regions and frames begin at multiples of 8. */
-function checkAligned({ register, off, size }: Place, state: State): void {
-  const { t } = pointerAt(state, register, 'atomic operation').offset.need().whole;
+function checkAligned(operand: Operand, instruction: Instruction, state: State): void {
+  const { row, off } = instruction;
+  const { size } = row;
+  const pointer = topOf(state).registers[registerOf(operand, instruction)] as Pointer;
+  const { t } = pointer.offset.need().whole;
   const possible = ((t.value + BigInt(off)) | t.mask) & BigInt(size - 1);
   if (possible === 0n) return;
   throw new Rejection(
@@ -247,8 +258,8 @@ function checkAligned({ register, off, size }: Place, state: State): void {
   );
 }
 
-function checkCall(helper: number | undefined, state: State): void {
-  if (helper !== undefined) throw new Rejection('V-HELPER', `helper function ${helper} is not known here`);
+function checkCall({ row, imm }: Instruction, state: State): void {
+  if (row.op === 'helper') throw new Rejection('V-HELPER', `helper function ${imm} is not known here`);
   if (state.frames.length >= MAX_FRAMES)
     throw new Rejection(
       'V-CALL',

@@ -5,7 +5,7 @@ import type { Contract } from '../bpf/contract.js';
 import type { Instruction, Program } from '../bpf/program.js';
 import { branch } from './branches.js';
 import { type Cfg, cfgOf, forgetDead } from './cfg.js';
-import { check, type Requirement, requirementsOf } from './checks.js';
+import { check, registerOf, requirementsOf } from './checks.js';
 import type { Observer } from './path.js';
 import { Rejection, Trace, verifierError } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
@@ -52,7 +52,6 @@ class Explorer {
   readonly #contract: Contract;
   readonly #limits: Limits;
   readonly #trace = new Trace();
-  readonly #requirements: (readonly Requirement[] | undefined)[];
   readonly #tasks: Task[] = [];
   /** For each instruction, the visits on the current path, outermost first. */
   readonly #open = new Map<number, Visit[]>();
@@ -68,7 +67,6 @@ class Explorer {
     this.#program = program;
     this.#contract = contract;
     this.#limits = limits;
-    this.#requirements = new Array(program.instructions.length);
   }
 
   run(): Facts {
@@ -109,13 +107,11 @@ class Explorer {
   }
 
   #check(instruction: Instruction, state: State): void {
-    const requirements = (this.#requirements[state.index] ??= requirementsOf(instruction));
-    for (const requirement of requirements) {
-      check(requirement, state, this.#contract);
-      if (requirement.kind !== 'aligned') continue;
-      const pointer = topOf(state).registers[requirement.register];
-      if (pointer instanceof Pointer && pointer.region.frame < 0 && requirement.size > 1)
-        this.#needsAlignment = true;
+    for (const requirement of requirementsOf(instruction.row)) {
+      check(requirement, instruction, state, this.#contract);
+      if (requirement.kind !== 'aligned' || instruction.row.size === 1) continue;
+      const pointer = topOf(state).registers[registerOf(requirement.operand, instruction)];
+      if (pointer instanceof Pointer && pointer.region.frame < 0) this.#needsAlignment = true;
     }
   }
 

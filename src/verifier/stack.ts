@@ -79,7 +79,9 @@ const shift = (op: string, bytes: number) => {
 /** Bytes index … index + size - 1 of a number, as a number. */
 function extract(source: Lazy, index: number, size: number): Lazy {
   const down = index === 0 ? source : Lazy.from(shift('rsh', index), source);
-  return size === SLOT ? down : Lazy.from((a) => scalars.truncate(a, 8 * size), down);
+  if (size === SLOT) return down;
+  const low = (a: Scalar) => scalars.truncate(a, 8 * size);
+  return size === SLOT / 2 ? Lazy.movedLow(low, down, down, 0) : Lazy.from(low, down);
 }
 
 const place = (value: Lazy, index: number): Lazy =>
@@ -97,6 +99,13 @@ export function write(stack: Stack, at: number, size: number, value: Value): Sta
   return after;
 }
 
+/** The stack in which nothing is known of bytes at … at + size - 1, which may not be read any more. */
+export function erase(stack: Stack, at: number, size: number): Stack {
+  const after = stack.slice();
+  for (let i = at; i < at + size; i++) setByte(after, i, undefined);
+  return after;
+}
+
 /** The stack after a store of `size` bytes somewhere in first … last + size - 1. */
 export function writeSomewhere(stack: Stack, first: number, last: number, size: number, value: Value): Stack {
   const after = stack.slice();
@@ -111,7 +120,7 @@ export function writeSomewhere(stack: Stack, first: number, last: number, size: 
   return after;
 }
 
-function setByte(stack: Slot[], at: number, byte: Byte): void {
+function setByte(stack: Slot[], at: number, byte: Byte | undefined): void {
   const slot = stack[at >> 3];
   const bytes = Array.from({ length: SLOT }, (_, i) => byteOf(slot, i));
   bytes[at & 7] = byte;

@@ -40,11 +40,11 @@ export function entryState(contract: Contract): State {
 
 function argumentValue(arg: NonNullable<Contract['args'][number]>, index: number): Value {
   if (arg.kind === 'scalar') return Lazy.of(scalars.between(arg.min ?? 0n, arg.max ?? MAX_U64));
-  if (arg.bytes === 0) return Lazy.constant(0n);
+  if (arg.bytes === 0) return Lazy.integer(0);
   const base = `r${index + 1}`;
   const { bytes, access } = arg;
   const region = { base, name: `${base}'s memory`, start: 0, bytes, access, arg: index, frame: -1 };
-  return new Pointer(region, Lazy.constant(0n));
+  return new Pointer(region, Lazy.integer(0));
 }
 
 // One region for each depth: no two live frames have the same, and pointers to dead ones are forgotten.
@@ -62,7 +62,7 @@ const FRAME_REGIONS: readonly Region[] = Array.from({ length: MAX_FRAMES }, (_, 
 export function newFrame(depth: number, back: number): Frame {
   const region = FRAME_REGIONS[depth]!;
   const registers = new Array<Value | undefined>(REGISTERS).fill(undefined);
-  registers[FRAME_POINTER] = new Pointer(region, Lazy.constant(0n));
+  registers[FRAME_POINTER] = new Pointer(region, Lazy.integer(0));
   return { region, registers, stack: stack.EMPTY, back };
 }
 

@@ -62,27 +62,38 @@ function operandOf(instruction: Instruction, registers: readonly (Value | undefi
 const numberIn = (value: Value): Lazy => (value instanceof Pointer ? Lazy.of(scalars.unknown()) : value);
 
 function arithmetic(instruction: Instruction, registers: readonly (Value | undefined)[]): Value {
-  const { row, dst } = instruction;
+  const { row, dst, imm } = instruction;
+  if (row.op === 'mov' && row.bits === 64 && row.signExtend === 0) return operandOf(instruction, registers);
   const compute = computeOf(row);
   if (row.op === 'neg') return Lazy.from(compute, numberIn(registers[dst]!));
   const b = operandOf(instruction, registers);
-  if (row.op === 'mov') return row.bits === 64 && row.signExtend === 0 ? b : Lazy.from(compute, numberIn(b));
+  if (row.op === 'mov') {
+    const number = numberIn(b);
+    return row.signExtend ? Lazy.from(compute, number) : Lazy.movedLow(compute, number, number, 0);
+  }
   const a = registers[dst]!;
-  if (row.bits === 64) {
-    if (a instanceof Pointer && b instanceof Pointer) {
-      if (row.op === 'sub' && a.region === b.region) return difference(compute, a.offset, b.offset);
-    } else if (a instanceof Pointer && (row.op === 'add' || row.op === 'sub')) {
-      return new Pointer(a.region, Lazy.from(compute, a.offset, b as Lazy));
-    } else if (b instanceof Pointer && row.op === 'add') {
-      return new Pointer(b.region, Lazy.from(compute, b.offset, a as Lazy));
+  if (row.bits === 64 && (row.op === 'add' || row.op === 'sub')) {
+    if (row.source === 'imm') {
+      const plus = row.op === 'add' ? imm : -imm;
+      const moved = Lazy.moved(compute, a instanceof Pointer ? a.offset : a, numberIn(b), plus);
+      return a instanceof Pointer ? new Pointer(a.region, moved) : moved;
     }
+    const pointer = pointerSum(row.op, compute, a, b);
+    if (pointer) return pointer;
   }
+  if (row.bits === 32 && row.source === 'imm' && (row.op === 'add' || row.op === 'sub'))
+    return Lazy.movedLow(compute, numberIn(a), numberIn(b), row.op === 'add' ? imm : -imm);
   if (a === b && (row.op === 'sub' || row.op === 'xor')) return difference(compute, numberIn(a), numberIn(a));
-  if (row.bits === 64 && row.source === 'imm' && (row.op === 'add' || row.op === 'sub')) {
-    const plus = row.op === 'add' ? instruction.value : -instruction.value;
-    return Lazy.moved(compute, numberIn(a), numberIn(b), plus);
-  }
   return Lazy.from(compute, numberIn(a), numberIn(b));
+}
+
+/** Sums and differences of which one part is a pointer at least; undefined for all others. */
+function pointerSum(op: string, compute: Compute, a: Value, b: Value): Value | undefined {
+  if (a instanceof Pointer && b instanceof Pointer)
+    return op === 'sub' && a.region === b.region ? difference(compute, a.offset, b.offset) : undefined;
+  if (a instanceof Pointer) return new Pointer(a.region, Lazy.from(compute, a.offset, b as Lazy));
+  if (b instanceof Pointer && op === 'add') return new Pointer(b.region, Lazy.from(compute, b.offset, a));
+  return undefined;
 }
 
 /** x - x and x ^ x are 0 whatever x is; but that x is x has to hold wherever this is used. */
@@ -119,7 +130,7 @@ function load(state: State, pointer: Pointer, off: number, { size, signExtend }:
   if (region.frame >= 0) {
     const { first, last } = offsetsOf(pointer, off);
     const contents = state.frames[region.frame]!.stack;
-    const value = first === last ? stack.read(contents, Number(first) + STACK_BYTES, size) : undefined;
+    const value = first === last ? stack.read(contents, first + STACK_BYTES, size) : undefined;
     if (value instanceof Pointer) return value;
     if (value) return signExtend ? Lazy.from((a) => scalars.signExtend(a, signExtend, 64), value) : value;
   }
@@ -132,15 +143,15 @@ function store(state: State, pointer: Pointer, off: number, size: number, value:
   if (region.frame < 0) {
     const before = state.written[region.arg];
     // Wherever it begins, it covers the bytes from its last beginning to its first end.
-    if (before) state.written[region.arg] = written.add(before, Number(last), Number(first) + size);
+    if (before) state.written[region.arg] = written.add(before, last, first + size);
     return;
   }
   const frame = state.frames[region.frame]!;
-  const at = Number(first) + STACK_BYTES;
+  const at = first + STACK_BYTES;
   frame.stack =
     first === last
       ? stack.write(frame.stack, at, size, value)
-      : stack.writeSomewhere(frame.stack, at, Number(last) + STACK_BYTES, size, value);
+      : stack.writeSomewhere(frame.stack, at, last + STACK_BYTES, size, value);
 }
 
 function atomic({ row, dst, src, off }: Instruction, state: State): void {

@@ -14,23 +14,29 @@ export type Compute = (a: Scalar, b: Scalar) => Scalar;
 /** Numbers with the same origin differ by constants: each is origin + plus, modulo 2^64. */
 export interface Link {
   readonly origin: Lazy;
-  readonly plus: bigint;
+  /** A safe integer. */
+  readonly plus: number;
 }
 
 export class Lazy {
   #link: Link | undefined;
+  /** The same of the low halves, modulo 2^32, where that does not follow from `link`. */
+  #lowLink: Link | undefined;
   #isOrigin = false;
   #known: Scalar | undefined;
   #needed = false;
   #compute: Compute | undefined;
   #a: Lazy | undefined;
   #b: Lazy | undefined;
+  // Offsets of most pointers are constants: as safe integers they are moved and compared at no cost to speak of.
+  #fixed: number | undefined;
 
-  private constructor(known: Scalar | undefined, compute?: Compute, a?: Lazy, b?: Lazy) {
+  private constructor(known: Scalar | undefined, compute?: Compute, a?: Lazy, b?: Lazy, fixed?: number) {
     this.#known = known;
     this.#compute = compute;
     this.#a = a;
     this.#b = b;
+    this.#fixed = fixed;
   }
 
   /** A number of which this much is known, whatever happens elsewhere. */
@@ -38,8 +44,15 @@ export class Lazy {
     return new Lazy(known);
   }
 
+  /** @param value 0 … 2^64 - 1 */
   static constant(value: bigint): Lazy {
-    return new Lazy(scalars.constant(value));
+    const signed = Number(BigInt.asIntN(64, value));
+    return Number.isSafeInteger(signed) ? Lazy.integer(signed) : new Lazy(scalars.constant(value));
+  }
+
+  /** @param value a safe integer, which stands for itself modulo 2^64 */
+  static integer(value: number): Lazy {
+    return new Lazy(undefined, undefined, undefined, undefined, value);
   }
 
   /** The number computed from others, when asked. */
@@ -47,11 +60,23 @@ export class Lazy {
     return new Lazy(undefined, compute, a, b);
   }
 
-  /** a op constant for an op that adds `plus`: remembered, so that what is learnt of one is learnt of the other. */
-  static moved(compute: Compute, a: Lazy, constant: Lazy, plus: bigint): Lazy {
-    const { origin, plus: before } = a.link;
+  /** a + plus, computed from `a` and a constant; what is learnt of one is learnt of the other. */
+  static moved(compute: Compute, a: Lazy, constant: Lazy, plus: number): Lazy {
+    const fixed = a.#fixed === undefined ? undefined : safe(a.#fixed + plus);
+    const moved = new Lazy(undefined, compute, a, constant, fixed);
+    const distance = safe((a.#link?.plus ?? 0) + plus);
+    if (distance === undefined) return moved;
+    const origin = a.#link?.origin ?? a;
     origin.#isOrigin = true;
-    return Lazy.from(compute, a, constant).linked({ origin, plus: before + plus });
+    return moved.linked({ origin, plus: distance });
+  }
+
+  /** A number computed from `a` whose low half is that of `a`, plus `plus`. */
+  static movedLow(compute: Compute, a: Lazy, b: Lazy, plus: number): Lazy {
+    const { origin, plus: before } = a.lowLink;
+    const moved = Lazy.from(compute, a, b);
+    moved.#lowLink = { origin, plus: (before + plus) | 0 };
+    return moved;
   }
 
   /** A number of which `known` was learnt from what is known of `a` and `b`. */
@@ -59,13 +84,34 @@ export class Lazy {
     return new Lazy(known, undefined, a, b);
   }
 
+  /** `number`, of which more is known now. */
+  static sharper(number: Lazy, known: Scalar, a: Lazy, b: Lazy): Lazy {
+    const sharper = Lazy.learnt(known, a, b);
+    if (number.hasRelatives) sharper.#link = number.link;
+    else sharper.#lowLink = number.#lowLink;
+    return sharper;
+  }
+
+  /** Lets sharper versions of this number be known as the same number. */
+  track(): this {
+    this.link.origin.#isOrigin = true;
+    return this;
+  }
+
   /** The same number under a new identity, so that it shows whether anybody needs it from here on. */
   static probe(of: Lazy): Lazy {
-    return new Lazy(of.#known, identity, of, of);
+    return new Lazy(of.#known, identity, of, of, of.#fixed);
   }
 
   get link(): Link {
-    return this.#link ?? { origin: this, plus: 0n };
+    return this.#link ?? { origin: this, plus: 0 };
+  }
+
+  get lowLink(): Link {
+    if (this.#lowLink) return this.#lowLink;
+    if (!this.#link || this.#link.origin === this) return { origin: this, plus: 0 };
+    const { origin, plus } = this.#link.origin.lowLink;
+    return { origin, plus: Number(BigInt.asIntN(32, BigInt(plus + this.#link.plus))) };
   }
 
   linked(link: Link): Lazy {
@@ -83,6 +129,11 @@ export class Lazy {
     return this.#known ?? this.#force();
   }
 
+  /** The number, where it is a constant that takes no computing. */
+  get fixed(): number | undefined {
+    return this.#fixed;
+  }
+
   /** Whether some proof rests on what is known; the kernel's verifier calls such a number precise. */
   get needed(): boolean {
     return this.#needed;
@@ -91,8 +142,13 @@ export class Lazy {
   /** What is known, for a proof that rests on it. */
   need(): Scalar {
     const known = this.known;
-    if (!this.#needed) this.#markNeeded();
+    this.rely();
     return known;
+  }
+
+  /** Says that a proof rests on what is known, without asking what that is. */
+  rely(): void {
+    if (!this.#needed) this.#markNeeded();
   }
 
   // Both walks keep their own stack: chains are as long as the program walks.
@@ -100,14 +156,19 @@ export class Lazy {
     const open: Lazy[] = [this];
     for (let top = open.at(-1); top; top = open.at(-1)) {
       const missing = top.#a && !top.#a.#known ? top.#a : top.#b && !top.#b.#known ? top.#b : undefined;
-      if (missing && !top.#known) {
+      if (missing && !top.#known && top.#fixed === undefined) {
         open.push(missing);
         continue;
       }
-      top.#known ??= (top.#compute as Compute)(top.#a!.#known!, top.#b!.#known!);
+      top.#known ??= top.#make();
       open.pop();
     }
     return this.#known!;
+  }
+
+  #make(): Scalar {
+    if (this.#fixed !== undefined) return integer(this.#fixed);
+    return (this.#compute as Compute)(this.#a!.#known!, this.#b!.#known!);
   }
 
   #markNeeded(): void {
@@ -117,21 +178,28 @@ export class Lazy {
       top.#needed = true;
       if (top.#a) open.push(top.#a);
       if (top.#b && top.#b !== top.#a) open.push(top.#b);
-      if (top.#known) top.#a = top.#b = undefined;
+      if (top.#known || top.#fixed !== undefined) top.#a = top.#b = undefined;
     }
   }
 }
 
 const identity: Compute = (a) => a;
+const safe = (x: number): number | undefined => (Number.isSafeInteger(x) ? x : undefined);
 
-const immediates = new WeakMap<Instruction, Lazy>();
+/** The constants asked for last, by their low bits: loops ask for few, over and over. */
+const constants: { value: number; scalar: Scalar }[] = [];
+
+function integer(value: number): Scalar {
+  const found = constants[value & 255];
+  if (found?.value === value) return found.scalar;
+  const scalar = scalars.constant(BigInt(value));
+  constants[value & 255] = { value, scalar };
+  return scalar;
+}
 
 /** The immediate operand of an instruction. */
-export function immediateOf(instruction: Instruction): Lazy {
-  let found = immediates.get(instruction);
-  if (!found) immediates.set(instruction, (found = Lazy.constant(instruction.value)));
-  return found;
-}
+export const immediateOf = ({ row, imm, value }: Instruction): Lazy =>
+  row.kind === 'load_imm64' ? Lazy.constant(value) : Lazy.integer(imm);
 
 /** Memory that pointers lead into. Regions of arguments may overlap each other; a frame overlaps nothing. */
 export interface Region {
@@ -157,10 +225,18 @@ export class Pointer {
   ) {}
 }
 
-/** First and last offset in its region that an access at pointer + off may begin at, whatever the input. */
-export function offsetsOf({ offset }: Pointer, off: number): { first: bigint; last: bigint } {
+/**
+ * First and last offset in its region that an access at pointer + off may begin at, whatever the input. Beyond 2^53
+ * they are rounded, and outside of any region as they were.
+ */
+export function offsetsOf({ offset }: Pointer, off: number): { first: number; last: number } {
+  const { fixed } = offset;
+  if (fixed !== undefined) {
+    offset.rely();
+    return { first: fixed + off, last: fixed + off };
+  }
   const { s } = offset.need().whole;
-  return { first: s.min + BigInt(off), last: s.max + BigInt(off) };
+  return { first: Number(s.min) + off, last: Number(s.max) + off };
 }
 
 /** Undefined stands for: not initialised. */
