@@ -43,16 +43,110 @@ export class ProgramError extends BpfUnpackError {}
 /** An ELF object that is damaged, not of BPF, or needs what this machine has not. */
 export class ElfError extends BpfUnpackError {}
 
+/** An input on which a refused program does what it was refused for, as the interpreter replayed it. */
+export interface Counterexample {
+  /** r1, r2, … as `interpret(program, { args, contract, strict: true, maxInstructions })` takes them, in strict mode. */
+  readonly args: (Uint8Array | bigint)[];
+  readonly maxInstructions: number;
+  readonly fault: Fault;
+}
+
+export interface Fault {
+  /** The ExecutionError's; 'unwritten' where the run ends with bytes of `writesAll` not written. */
+  readonly code: string;
+  readonly insn: number;
+  readonly message: string;
+}
+
+/** Why a program was refused, as plain data. */
+export interface VerifierReport {
+  readonly code: string;
+  /** Slot of the instruction. */
+  readonly insn: number;
+  readonly reason: string;
+  readonly instruction: string;
+  readonly operand: FailingOperand | undefined;
+  /** The contract in words, a line for each argument and promise. */
+  readonly contract: readonly string[];
+  /** The instructions that the operand came from, in the order of the way that was walked. */
+  readonly slice: readonly SliceLine[];
+  readonly counterexample: ReportedCounterexample | undefined;
+}
+
+/** The piece of an instruction that is at fault. */
+export interface FailingOperand {
+  readonly text: string;
+  /** Where `text` begins in the instruction's text, from 0. */
+  readonly column: number;
+  /** The registers that it is made of: `r1`. */
+  readonly registers: readonly string[];
+  /** What they held. */
+  readonly holds: string;
+}
+
+/** A Counterexample whose buffers are hexadecimal and whose numbers are decimal text. */
+export interface ReportedCounterexample {
+  readonly args: readonly ({ readonly bytes: string } | { readonly number: string })[];
+  readonly maxInstructions: number;
+  readonly fault: Fault;
+}
+
+export interface SliceLine {
+  readonly insn: number;
+  readonly instruction: string;
+  /** What it left in the register or memory that matters, the last time. */
+  readonly result: string;
+  /** How often it was walked over on this way. */
+  readonly times: number;
+}
+
+/** What there is to tell of a refusal, made when it is asked for. */
+export interface Explanation {
+  readonly log: string;
+  readonly report?: VerifierReport;
+  readonly counterexample?: Counterexample | undefined;
+  readonly text?: string;
+}
+
 /** A program that was not proven to meet its contract. */
 export class VerifierError extends BpfUnpackError {
-  constructor(
-    code: string,
-    insn: number,
-    message: string,
-    /** The instructions up to the failing one, with the state that each was checked in. */
-    readonly log: string,
-  ) {
+  readonly #explanation: Explanation;
+
+  constructor(code: string, insn: number, message: string, explanation: Explanation) {
     super(code, message, { insn });
+    this.#explanation = explanation;
+  }
+
+  /** The last instructions walked up to the failing one, with the state that each was checked in. */
+  get log(): string {
+    return this.#explanation.log;
+  }
+
+  /** Everything that is known of the refusal; made once, in some milliseconds. */
+  get report(): VerifierReport {
+    const { code, message: reason } = this;
+    const nothing = {
+      instruction: '',
+      operand: undefined,
+      contract: [],
+      slice: [],
+      counterexample: undefined,
+    };
+    return this.#explanation.report ?? { code, insn: this.insn!, reason, ...nothing };
+  }
+
+  /** Undefined where none was found, which proves nothing; looked for once, some milliseconds long. */
+  get counterexample(): Counterexample | undefined {
+    return this.#explanation.counterexample;
+  }
+
+  /** The report for a person. */
+  get text(): string {
+    return this.#explanation.text ?? this.message;
+  }
+
+  toJSON(): VerifierReport {
+    return this.report;
   }
 }
 

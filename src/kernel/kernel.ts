@@ -179,5 +179,5 @@ function refusal(error: string, log: string, before: number): VerifierError {
   // Before the kernel walks the program it names instructions in its sentences only.
   const slot = lines[last] ?? /\binsn (\d+)/.exec(reason)?.[1] ?? '0';
   const insn = Math.max(0, Number.parseInt(slot, 10) - before);
-  return new VerifierError('V-KERNEL', insn, `the kernel refused it (${error}): ${reason}`, log);
+  return new VerifierError('V-KERNEL', insn, `the kernel refused it (${error}): ${reason}`, { log });
 }

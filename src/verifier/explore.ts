@@ -3,11 +3,13 @@
 
 import type { Contract } from '../bpf/contract.js';
 import type { Instruction, Program } from '../bpf/program.js';
+import type { VerifierError } from '../errors.js';
 import { branch } from './branches.js';
 import { type Cfg, cfgOf, forgetDead } from './cfg.js';
 import { check, registerOf, requirementsOf } from './checks.js';
+import { verifierError } from './explain.js';
 import type { Observer } from './path.js';
-import { Rejection, Trace, verifierError } from './report.js';
+import { Rejection, Trace } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
 import { apply, enterCall, leaveCall } from './transfer.js';
@@ -79,9 +81,15 @@ class Explorer {
       }
     } catch (error) {
       if (!(error instanceof Rejection)) throw error;
-      throw verifierError(this.#program, error, this.#at, this.#trace.text(this.#program));
+      throw this.#refusal(error);
     }
     return { needsAlignment: this.#needsAlignment };
+  }
+
+  #refusal(rejection: Rejection): VerifierError {
+    const [program, contract, limits] = [this.#program, this.#contract, this.#limits];
+    const walk = (observer: Observer) => explore(program, contract, { ...limits, observer });
+    return verifierError({ program, contract, rejection, at: this.#at, trace: this.#trace, walk });
   }
 
   /** Follows one path; the other way out of each branch is left for later. */

@@ -3,10 +3,9 @@
 import type { Instruction, Program } from '../bpf/program.js';
 import { instructionText } from '../bpf/text.js';
 import { MAX_U64 } from '../bytes.js';
-import { VerifierError } from '../errors.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
-import { Pointer, type Value } from './values.js';
+import { Pointer, type Region, type Value } from './values.js';
 
 /** Why a program is refused, before it is known at which instruction. */
 export class Rejection extends Error {
@@ -18,16 +17,6 @@ export class Rejection extends Error {
   ) {
     super(message);
   }
-}
-
-export function verifierError(
-  program: Program,
-  rejection: Rejection,
-  index: number,
-  log: string,
-): VerifierError {
-  const insn = program.slotOf(rejection.index ?? index);
-  return new VerifierError(rejection.code, insn, `instruction ${insn}: ${rejection.message}`, log);
 }
 
 /** The last instructions walked, each with what its registers held. Recording is a copy; text is made at the end. */
@@ -42,9 +31,18 @@ export class Trace {
     for (let r = 0; r < registers.length; r++) step.values[r] = registers[r];
   }
 
+  copy(): Trace {
+    const copy = new Trace();
+    for (const { index, values } of this.#inOrder()) copy.record(index, values);
+    return copy;
+  }
+
+  #inOrder() {
+    return [...this.#steps.slice(this.#next), ...this.#steps.slice(0, this.#next)];
+  }
+
   text(program: Program): string {
-    const steps = [...this.#steps.slice(this.#next), ...this.#steps.slice(0, this.#next)];
-    return steps.map(({ index, values }) => stepText(program, index, values)).join('');
+    return this.#inOrder().map(({ index, values }) => stepText(program, index, values)).join('');
   }
 }
 
@@ -58,7 +56,7 @@ function stepText(program: Program, index: number, values: readonly (Value | und
   return `${program.slotOf(index)}: ${instructionText(instruction)}${held && ` ; ${held}`}\n`;
 }
 
-function registersOf({ row, dst, src }: Instruction): number[] {
+export function registersOf({ row, dst, src }: Instruction): number[] {
   if (row.kind === 'exit') return [0];
   const named = [
     ...(typeof row.dst === 'number' ? [] : [dst]),
@@ -67,22 +65,24 @@ function registersOf({ row, dst, src }: Instruction): number[] {
   return [...new Set(named)];
 }
 
-function valueText(value: Value | undefined): string {
+export function valueText(value: Value | undefined, nameOf = ({ base }: Region) => base): string {
   if (!value) return 'uninitialised';
   if (!(value instanceof Pointer)) return scalarText(value.known);
   const { s } = value.offset.known.whole;
   const offset = s.min === s.max ? withSign(s.min) : `+(${s.min}..${s.max})`;
-  return `${value.region.base}${offset}`;
+  return `${nameOf(value.region)}${offset}`;
 }
 
 function scalarText(scalar: Scalar): string {
   const { t, u, s } = scalar.whole;
   if (scalars.isConstant(scalar)) return String(s.min);
   if (u.max < 1n << 63n)
-    return `${u.min}..${u.max}${t.mask + 1n === u.max - u.min + 1n ? '' : maskText(t.mask)}`;
+    return `${u.min}..${u.max}${t.mask === spanned(u.min ^ u.max) ? '' : maskText(t.mask)}`;
   if (s.min > -(1n << 63n) || s.max < (1n << 63n) - 1n) return `${s.min}..${s.max}`;
   return t.mask === MAX_U64 ? 'any number' : `any number${maskText(t.mask)}`;
 }
 
+/** All the bits up to the highest one of `x`. */
+const spanned = (x: bigint): bigint => (x === 0n ? 0n : (1n << BigInt(x.toString(2).length)) - 1n);
 const maskText = (mask: bigint) => ` (unknown bits 0x${mask.toString(16)})`;
 export const withSign = (x: bigint): string => (x < 0n ? String(x) : `+${x}`);
