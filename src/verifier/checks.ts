@@ -1,8 +1,9 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
-import type { Contract } from '../bpf/contract.js';
+import type { ArgSpec, Contract } from '../bpf/contract.js';
 import { MAX_FRAMES, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
+import { MAX_U64 } from '../bytes.js';
 import { comparisonOf } from './branches.js';
 import { Rejection, withSign } from './report.js';
 import * as stack from './stack.js';
@@ -25,6 +26,8 @@ export type Requirement =
       readonly off: number;
       readonly size: number;
       readonly action: Action;
+      /** Whether addresses that are read get out: a helper function sees single bytes. */
+      readonly shown?: boolean;
     }
   | { readonly kind: 'aligned'; readonly register: number; readonly off: number; readonly size: number }
   /** An address in `register` stays on the stack. */
@@ -139,7 +142,7 @@ export function check(requirement: Requirement, state: State, contract: Contract
       return;
     }
     case 'callable':
-      checkCall(requirement.helper, state);
+      checkCall(requirement.helper, state, contract, leaks);
       return;
     case 'returnable':
       checkReturn(state, contract, leaks);
@@ -184,7 +187,7 @@ interface Place {
 }
 
 function checkAccess(requirement: Requirement & { kind: 'access' }, state: State, leaks: boolean): void {
-  const { register, off, size, action } = requirement;
+  const { register, off, size, action, shown = false } = requirement;
   const what = action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
   const pointer = pointerAt(state, register, what);
   const { region } = pointer;
@@ -196,7 +199,7 @@ function checkAccess(requirement: Requirement & { kind: 'access' }, state: State
   if (first < region.start || last + BigInt(size) > region.start + region.bytes)
     throw outOfBounds(requirement, what, pointer);
   if (action !== 'write' && region.frame >= 0)
-    checkStackRead(state, region, { first, last, size }, action, what, leaks);
+    checkStackRead(state, region, { first, last, size }, action === 'atomic' || shown, what, leaks);
 }
 
 function outOfBounds(requirement: Requirement & { kind: 'access' }, what: string, to: Pointer): Rejection {
@@ -218,13 +221,13 @@ function checkStackRead(
   state: State,
   region: Region,
   { first, last, size }: { first: bigint; last: bigint; size: number },
-  action: Action,
+  inPieces: boolean,
   what: string,
   leaks: boolean,
 ): void {
   const contents = state.frames[region.frame]!.stack;
   const at = Number(first) + STACK_BYTES;
-  const scattered = first !== last || action === 'atomic';
+  const scattered = first !== last || inPieces;
   const flaw = stack.flaw(contents, at, Number(last - first) + size, scattered);
   if (!flaw || (flaw.what === 'pointer' && leaks)) return;
   const byte = `r10-${STACK_BYTES - flaw.at}`;
@@ -247,13 +250,38 @@ function checkAligned({ register, off, size }: Place, state: State): void {
   );
 }
 
-function checkCall(helper: number | undefined, state: State): void {
-  if (helper !== undefined) throw new Rejection('V-HELPER', `helper function ${helper} is not known here`);
+function checkCall(helper: number | undefined, state: State, contract: Contract, leaks: boolean): void {
+  if (helper !== undefined) {
+    const spec = contract.helpers?.[helper];
+    if (!spec) throw new Rejection('V-HELPER', `helper function ${helper} is not declared in the contract`);
+    for (const [i, arg] of spec.args.entries()) checkHelperArg(arg, i + 1, helper, state, leaks);
+    return;
+  }
   if (state.frames.length >= MAX_FRAMES)
     throw new Rejection(
       'V-CALL',
       `local calls may be nested ${MAX_FRAMES} frames deep, and this is one more`,
     );
+}
+
+function checkHelperArg(arg: ArgSpec, register: number, helper: number, state: State, leaks: boolean): void {
+  if (arg.kind === 'memory') {
+    const access = { kind: 'access', register, off: 0, size: arg.bytes, shown: true } as const;
+    if (arg.access !== 'write') checkAccess({ ...access, action: 'read' }, state, leaks);
+    if (arg.access !== 'read') checkAccess({ ...access, action: 'write' }, state, leaks);
+    return;
+  }
+  const { min = 0n, max = MAX_U64 } = arg;
+  const value = heldIn(state, register);
+  if (value instanceof Pointer && !leaks)
+    throw leak(`r${register} holds an address, and helper function ${helper} takes a number there`);
+  if (min === 0n && max === MAX_U64) return;
+  const { u } = value instanceof Pointer ? { u: { min: 0n, max: MAX_U64 } } : value.need().whole;
+  if (u.min >= min && u.max <= max) return;
+  throw new Rejection(
+    'V-HELPER-ARG',
+    `r${register} may be ${u.min} to ${u.max}, and helper function ${helper} takes ${min} to ${max} there`,
+  );
 }
 
 function checkReturn(state: State, contract: Contract, leaks: boolean): void {
