@@ -1,9 +1,10 @@
 // The public surface.
 
 export { assemble } from './bpf/assemble.js';
-export { type Access, type ArgSpec, type Contract, contractFor } from './bpf/contract.js';
+export { type Access, type ArgSpec, type Contract, contractFor, type HelperSpec } from './bpf/contract.js';
 export { type DisassembleOptions, disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
+export type { Helper, HelperFunction, Helpers } from './bpf/helper.js';
 export { type InterpretOptions, type InterpretResult, interpret } from './bpf/interpret.js';
 export type { Dialect } from './bpf/isa.js';
 export { type LowerOptions, lower } from './bpf/lower.js';
@@ -24,7 +25,7 @@ export {
   VerifierError,
   type Where,
 } from './errors.js';
-export { type ArenaStats, CodeArena, type Routine } from './exec/arena.js';
+export { type ArenaStats, CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
 export {
   BKEY_BYTES,
   BKEY_FORMAT_BYTES,
@@ -37,7 +38,7 @@ export {
 export { type DestinationSpec, defineFormat, type FieldSpec, type FormatSpec } from './format/define.js';
 export type { BitOrder, Constant, Destination, Field, Format } from './format/model.js';
 export { referencePack, referenceUnpack } from './format/reference.js';
-export type { MachineCode } from './jit/target.js';
+export type { MachineCode, Relocation } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
 export { type CompileOptions, compileX64 } from './jit/x64/lower.js';
 export { KernelMemory, type KernelOptions, type KernelProgram } from './kernel/kernel.js';

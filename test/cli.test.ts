@@ -242,6 +242,36 @@ describe('bpf-unpack asm, disasm and run', () => {
     expect(run(['run', '-', '--engine', engine], 'r0 = r1\nr0 |= r2\nexit').out).toBe('r0 = 0x0\n');
   });
 
+  it.each(['interpreter', 'jit'])('run a program with helper functions by the %s', (engine) => {
+    const module = file(
+      'helpers.mjs',
+      `export default {
+        1: { args: [{ kind: 'memory', bytes: 2, access: 'readwrite' }], call: (bytes) => BigInt(bytes.reverse()[0]) },
+        2: { args: [], call() { throw new Error('out of paper'); } },
+      };`,
+    );
+    const command = ['run', '-', '--engine', engine, '--helpers', module, '--mem', '0102'];
+    expect(run(command, 'call 1\nexit').out).toBe('r0 = 0x2\nmemory = 0201\n');
+    expect(run(command, 'call 2\nexit')).toMatchObject({
+      status: 1,
+      err: 'bpf-unpack: standard input: helper function 2 threw: out of paper [E-HELPER]\n',
+    });
+    expect(run(command, 'call 3\nexit')).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/helper function 3/),
+    });
+    const text = file('none.mjs', 'export default 5');
+    const missing = ['run', '-', '--helpers'];
+    expect(run([...missing, text], 'exit')).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/default export/),
+    });
+    expect(run([...missing, '/nowhere.mjs'], 'exit')).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/E-INPUT/),
+    });
+  });
+
   it('run a function of an ELF object', () => {
     const object = fileURLToPath(new URL('objects/hash-clang-v4.o', import.meta.url));
     const memory = 'ff'.repeat(64);
@@ -260,6 +290,7 @@ describe('bpf-unpack asm, disasm and run', () => {
     [['asm', '-', '--function', 'f'], 'exit', 2, '--function is for ELF objects'],
     [['asm'], '', 2, 'which FILE?'],
     [['asm', '/nowhere.s'], '', 1, '/nowhere.s'],
+    [['run', '/dev/zero'], '', 1, '/dev/zero: more than 67108864 bytes'],
     [
       ['asm', '-'],
       'exit\n  ldxdx %r0, [%r1+8]',

@@ -19,7 +19,8 @@ describe('docs/verifier.md', () => {
       { kind: 'memory', bytes: 8, access: 'write' },
       { kind: 'scalar' },
     ];
-    const contract = code === 'V-UNWRITTEN' ? { args, writesAll: [1] } : { args };
+    const helpers: Contract['helpers'] = { 7: { args: [{ kind: 'scalar', max: 10n }] } };
+    const contract = code === 'V-UNWRITTEN' ? { args, writesAll: [1] } : { args, helpers };
     try {
       verify(assemble(text), contract, { maxInstructions: 10_000 });
       expect.fail('it was accepted');
@@ -51,26 +52,35 @@ describe('docs/programs.md', () => {
     },
   );
 
+  it('its helper function gives what it says', () => {
+    const [, text] = /```js\n(const helpers[\s\S]*?)```/.exec(read('docs/programs.md'))!;
+    runExample(text!);
+  });
+
   it('has the error that there is', () => {
     const [, shown] = /```\n(line 2: [\s\S]*?)\n```/.exec(read('docs/programs.md'))!;
     expect(() => assemble('exit\nldxdx %r0, [%r1+8]')).toThrow(shown);
   });
 });
 
+/** Runs an example's lines in order; a comment of hexadecimal bytes or a number behind an expression is its value. */
+function runExample(text: string): void {
+  const checks = text
+    .replace(/^import .*$/gm, '')
+    .replace(
+      /^(\S.*); \/\/ ((?:[0-9a-f]{2} )+[0-9a-f]{2})$/gm,
+      "expect(Buffer.from($1).toString('hex')).toBe('$2'.replaceAll(' ', ''));",
+    )
+    .replace(/^(\S.*); \/\/ (\d+n?)([;,].*)?$/gm, 'expect($1).toBe($2);');
+  const [names, values] = [Object.keys(library), Object.values(library)];
+  new Function('expect', ...names, checks)(expect, ...values);
+}
+
 describe('README.md', () => {
-  // Each example's lines run in order; a comment of hexadecimal bytes or a number behind an expression is its value.
   const examples = [...read('README.md').matchAll(/```js\n([\s\S]*?)```/g)].map(([, text]) => text!);
 
   it.each(examples)('its example runs and gives what it says: %#', (text) => {
-    const checks = text
-      .replace(/^import .*$/gm, '')
-      .replace(
-        /^(\S.*); \/\/ ((?:[0-9a-f]{2} )+[0-9a-f]{2})$/gm,
-        "expect(Buffer.from($1).toString('hex')).toBe('$2'.replaceAll(' ', ''));",
-      )
-      .replace(/^(\S.*); \/\/ (\d+n?)(;.*)?$/gm, 'expect($1).toBe($2);');
-    const [names, values] = [Object.keys(library), Object.values(library)];
-    new Function('expect', ...names, checks)(expect, ...values);
+    runExample(text);
     expect(text).toContain("from 'bpf-unpack'");
   });
 

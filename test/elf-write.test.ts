@@ -79,7 +79,8 @@ describe('a format written as an object', () => {
 
   it('must be a format, with a licence that is a string, and with no more fields than BTF can name', () => {
     expect(() => writeElf({} as never)).toThrow(FormatError);
-    expect(() => writeElf(bkey, { license: 1 as never })).toThrow(ArgumentError);
+    for (const license of [1, 'MIT\0GPL'])
+      expect(() => writeElf(bkey, { license: license as never })).toThrow(ArgumentError);
     const bits = Array.from({ length: 65536 }, (_, i) => ({
       name: `bit${i}`,
       bits: 1,

@@ -300,13 +300,6 @@ describe('what cannot be compiled is refused:', () => {
       );
     }
   });
-
-  test('a helper call, by its slot', () => {
-    const program = assemble('r0 = 1 ll\ncall 5\nexit');
-    expect(() => compileX64(unsafeTrust(program))).toThrow(
-      expect.objectContaining({ code: 'E-HELPER', name: 'EngineError', where: { insn: 2 } }),
-    );
-  });
 });
 
 /** Every form that was emitted while `make` ran. */

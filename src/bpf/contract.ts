@@ -19,9 +19,19 @@ export type ArgSpec =
   /** An unsigned 64-bit number from `min` (default 0) to `max` (default 2^64 - 1). */
   | { readonly kind: 'scalar'; readonly min?: bigint; readonly max?: bigint };
 
+/** What a helper function takes in r1, r2, … and returns in r0. */
+export interface HelperSpec {
+  /** Memory of at least one byte, read, written wholly, or both; and numbers. */
+  readonly args: readonly ArgSpec[];
+  /** The least and the greatest number that it returns, unsigned. Default: any 64-bit number. */
+  readonly returns?: { readonly min?: bigint; readonly max?: bigint };
+}
+
 export interface Contract {
   /** r1, r2, … r5; undefined = not given, so not readable. */
   readonly args: readonly (ArgSpec | undefined)[];
+  /** The helper functions that the program may call, by the number in `call`. Default: none. */
+  readonly helpers?: Readonly<Record<number, HelperSpec>>;
   /** Indexes of memory arguments whose every byte must be written on every path to exit. */
   readonly writesAll?: readonly number[];
   /** No two memory arguments overlap. Default: they may. */
@@ -51,7 +61,7 @@ export function contractFor(format: Format): Contract {
  * @throws ArgumentError with code 'A-CONTRACT' naming the argument
  */
 export function checkContract(contract: Contract): Contract {
-  const bad = (message: string) => new ArgumentError('A-CONTRACT', `contract: ${message}`);
+  const bad: Bad = (message) => new ArgumentError('A-CONTRACT', `contract: ${message}`);
   if (typeof contract !== 'object' || contract === null || !Array.isArray(contract.args)) {
     throw bad('args must be an array, one entry for each of r1, r2, …');
   }
@@ -75,14 +85,47 @@ export function checkContract(contract: Contract): Contract {
     writesAll: Object.freeze([...writesAll]),
     disjoint: contract.disjoint ?? false,
     allowPointerLeaks: contract.allowPointerLeaks ?? false,
+    helpers: checkHelpers(contract.helpers, bad),
   });
 }
 
-function checkArg(
-  arg: ArgSpec | undefined,
-  name: string,
-  bad: (message: string) => ArgumentError,
-): ArgSpec | undefined {
+type Bad = (message: string) => ArgumentError;
+
+function checkHelpers(helpers: Contract['helpers'] = {}, bad: Bad): NonNullable<Contract['helpers']> {
+  if (typeof helpers !== 'object' || helpers === null)
+    throw bad('helpers must be an object, the helper functions by their numbers');
+  const checked = Object.entries(helpers).map(([id, spec]) => [
+    helperId(id, bad),
+    checkHelper(spec, id, bad),
+  ]);
+  return Object.freeze(Object.fromEntries(checked));
+}
+
+function helperId(id: string, bad: Bad): number {
+  const number = /^\d+$/.test(id) ? Number(id) : -1;
+  if (number < 0 || number >= 2 ** 31) throw bad(`helpers: '${id}' is no number from 0 to 2^31 - 1`);
+  return number;
+}
+
+/**
+ * A frozen copy of a helper function's signature.
+ * @throws what `bad` makes of the sentence
+ */
+export function checkHelper(spec: HelperSpec, id: number | string, bad: Bad): HelperSpec {
+  const name = `helpers[${id}]`;
+  if (typeof spec !== 'object' || spec === null || !Array.isArray(spec.args) || spec.args.length > MAX_ARGS)
+    throw bad(`${name} must be { args, returns? } with at most ${MAX_ARGS} args`);
+  const args = Array.from(spec.args, (given: ArgSpec | undefined, i) => {
+    const arg = checkArg(given, `${name}.args[${i}]`, bad);
+    if (!arg || (arg.kind === 'memory' && arg.bytes === 0))
+      throw bad(`${name}.args[${i}] must be a number or memory of at least one byte`);
+    return arg;
+  });
+  const { min, max } = checkScalar(spec.returns ?? {}, `${name}.returns`, bad);
+  return Object.freeze({ args: Object.freeze(args), returns: Object.freeze({ min, max }) });
+}
+
+function checkArg(arg: ArgSpec | undefined, name: string, bad: Bad): ArgSpec | undefined {
   if (arg === undefined || arg === null) return undefined;
   if (arg.kind === 'memory') {
     const { bytes, access } = arg;
@@ -95,12 +138,20 @@ function checkArg(
     return Object.freeze({ kind: 'memory', bytes, access });
   }
   if (arg.kind !== 'scalar') throw bad(`${name}: kind must be 'memory' or 'scalar'`);
-  const { min = 0n, max = MAX_U64 } = arg;
+  return Object.freeze({ kind: 'scalar', ...checkScalar(arg, name, bad) });
+}
+
+function checkScalar(
+  range: { readonly min?: bigint; readonly max?: bigint },
+  name: string,
+  bad: Bad,
+): { min: bigint; max: bigint } {
+  const { min = 0n, max = MAX_U64 } = range;
   const isU64 = (value: unknown) => typeof value === 'bigint' && value >= 0n && value <= MAX_U64;
   if (!isU64(min) || !isU64(max) || min > max) {
     throw bad(`${name}: min and max must be bigints, 0 <= min <= max < 2^64, got ${min} and ${max}`);
   }
-  return Object.freeze({ kind: 'scalar', min, max });
+  return { min, max };
 }
 
 /**

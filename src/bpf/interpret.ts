@@ -4,6 +4,7 @@ import { requireInteger } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
 import { type Contract, checkContract, memoryOf, requireContract, takeArgs } from './contract.js';
+import { callHelper, type Helper, type Helpers, takeHelpers, watchBuffers } from './helper.js';
 import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';
@@ -13,6 +14,8 @@ export interface InterpretOptions {
   readonly args: readonly (Uint8Array | bigint)[];
   /** What the program may rely on and may do: enforced. With `strict`, bytes of `writesAll` left unwritten are named. */
   readonly contract?: Contract;
+  /** The helper functions that the program may call. Where the contract has a signature, that one counts. */
+  readonly helpers?: Helpers;
   /** Also faults on reads of registers and stack bytes that were never written. */
   readonly strict?: boolean;
   /** Default: ten million. */
@@ -35,7 +38,8 @@ const ZERO: Word = { value: 0n, region: 0 };
 /**
  * Runs a program, verified or not.
  * @throws ExecutionError naming the slot: 'X-OOB', 'X-NOT-POINTER', 'X-ACCESS', 'X-ALIGN', 'X-UNINIT-REG',
- *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'
+ *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'; what a helper function throws; ArgumentError
+ *   'A-HELPER' for a number that its signature does not allow, 'A-IN-USE' if it detached or resized a buffer in use
  */
 export function interpret(program: Program, options: InterpretOptions): InterpretResult {
   requireProgram(program);
@@ -51,6 +55,8 @@ class Machine {
   readonly #limit: number;
   readonly #contract: Contract | undefined;
   readonly #onStep: InterpretOptions['onStep'];
+  readonly #helpers: ReadonlyMap<number, Helper>;
+  readonly #requireIntact: () => void;
   readonly #args: readonly Word[];
   /** Undefined: never written. Outside of strict mode all start as 0. */
   readonly #registers: (Word | undefined)[];
@@ -58,7 +64,7 @@ class Machine {
 
   constructor(
     program: Program,
-    { args, contract, strict = false, maxInstructions = MAX_INSTRUCTIONS, onStep }: InterpretOptions,
+    { args, contract, helpers, strict = false, maxInstructions = MAX_INSTRUCTIONS, onStep }: InterpretOptions,
   ) {
     this.#program = program;
     this.#strict = strict;
@@ -66,6 +72,8 @@ class Machine {
     this.#onStep = onStep;
     this.#contract = contract && checkContract(contract);
     if (this.#contract) requireContract(args, this.#contract);
+    this.#helpers = takeHelpers(helpers, this.#contract?.helpers);
+    this.#requireIntact = watchBuffers(args);
     this.#memory = new Memory(strict);
     this.#args = args.map((arg, i) => {
       if (typeof arg === 'bigint') return { value: arg, region: 0 };
@@ -216,10 +224,10 @@ class Machine {
   }
 
   #call({ row, imm }: Instruction, index: number, insn: number): number {
-    if (row.op === 'helper')
-      throw new ExecutionError('X-HELPER', `instruction ${insn}: no helper function ${imm} was given`, {
-        insn,
-      });
+    if (row.op === 'helper') {
+      this.#callHelper(imm, insn);
+      return index + 1;
+    }
     if (this.#callers.length + 1 >= MAX_FRAMES) {
       throw new ExecutionError(
         'X-DEPTH',
@@ -234,6 +242,22 @@ class Machine {
     }
     this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
     return this.#program.targetOf(index);
+  }
+
+  #callHelper(id: number, insn: number): void {
+    const helper = this.#helpers.get(id);
+    if (!helper)
+      throw new ExecutionError('X-HELPER', `instruction ${insn}: no helper function ${id} was given`, {
+        insn,
+      });
+    const result = callHelper(id, helper, {
+      number: (index) => this.#read(index + 1, insn).value,
+      take: (index, { bytes, access }) => this.#memory.copy(this.#read(index + 1, insn), bytes, access, insn),
+      give: (index, bytes) => this.#memory.fill(this.#read(index + 1, insn), bytes, insn),
+      requireIntact: this.#requireIntact,
+    });
+    this.#registers[0] = scalar(result);
+    if (this.#strict) this.#registers.fill(undefined, 1, FIRST_SAVED);
   }
 
   /** Returns from a local call with r6 to r10 as they were; r1 to r5 are nobody's afterwards. */

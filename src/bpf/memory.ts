@@ -61,6 +61,27 @@ export class Memory {
   }
 
   load(pointer: Word, off: number, size: number, insn: number): Word {
+    const { region, at } = this.#readable(pointer, off, size, insn);
+    return { value: readUnsigned(region.view, at, size), region: size === 8 ? pointedRegion(region, at) : 0 };
+  }
+
+  /** A copy of `size` bytes, for a helper function; of zeros where it is only to write them. */
+  copy(pointer: Word, size: number, access: Access, insn: number): Uint8Array {
+    if (access !== 'read') this.#locate(pointer, 0, size, 'write', insn);
+    if (access === 'write') return new Uint8Array(size);
+    const { region, at } = this.#readable(pointer, 0, size, insn);
+    return region.bytes.slice(at, at + size);
+  }
+
+  fill(pointer: Word, bytes: Uint8Array, insn: number): void {
+    const size = byteLength(bytes);
+    const { region, at } = this.#locate(pointer, 0, size, 'write', insn);
+    region.bytes.set(bytes, at);
+    region.written?.fill(1, at, at + size);
+    region.pointers?.fill(0, at, at + size);
+  }
+
+  #readable(pointer: Word, off: number, size: number, insn: number): { region: Region; at: number } {
     const { region, at } = this.#locate(pointer, off, size, 'read', insn);
     if (region.startsEmpty) {
       const empty = region.written!.subarray(at, at + size).indexOf(0);
@@ -73,7 +94,7 @@ export class Memory {
         );
       }
     }
-    return { value: readUnsigned(region.view, at, size), region: size === 8 ? pointedRegion(region, at) : 0 };
+    return { region, at };
   }
 
   store(pointer: Word, off: number, size: number, word: Word, insn: number): void {

@@ -36,7 +36,8 @@ const RUN_RELOCATED = { unpacked: 0, packed: 16, call: 32 } as const;
 export function writeElf(format: Format, options: WriteElfOptions = {}): Uint8Array {
   requireFormat(format);
   const license = options?.license ?? 'Dual MIT/GPL';
-  if (typeof license !== 'string') throw new ArgumentError('A-TYPE', 'license must be a string');
+  if (typeof license !== 'string' || license.includes('\0'))
+    throw new ArgumentError('A-TYPE', 'license must be a string without NUL characters, since one ends it');
   const unpacked = record('unpacked', format.unpackedBytes, 0);
   const packed = record('packed', format.packedBytes, align(unpacked.bytes, RECORD_ALIGNMENT));
   const types = typesOf(format, NAMES, unpacked, packed);

@@ -8,10 +8,12 @@
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { Arg } from '../bpf/contract.js';
+import type { Helpers } from '../bpf/helper.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
+import { callWithHelpers, type Linked, link, release } from './callbacks.js';
 import { Extents } from './extents.js';
 import { type Libc, libc, type NativeArg } from './libc.js';
 
@@ -47,6 +49,15 @@ interface Placement {
   readonly offset: number;
   readonly granules: number;
   readonly code: MachineCode;
+  /** For code that calls helper functions. */
+  readonly linked: Linked | undefined;
+  /** Calls that are running: JavaScript is on while a helper function is called. */
+  running: number;
+}
+
+export interface PlaceOptions {
+  /** The helper functions that the code calls. They run in the thread that placed it. */
+  readonly helpers?: Helpers;
 }
 
 /** Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. */
@@ -76,7 +87,10 @@ export class Routine {
     return inside.call(this.#arena, this, args);
   }
 
-  /** Gives the memory back; the routine cannot be called any more. Freeing twice is harmless. */
+  /**
+   * Gives the memory back; the routine cannot be called any more. Freeing twice is harmless.
+   * @throws ArgumentError 'A-IN-USE' while it is running
+   */
   free(): void {
     inside.free(this.#arena, this);
   }
@@ -145,12 +159,13 @@ export class CodeArena {
 
   /**
    * Publishes code and returns the handle that calls it.
-   * @throws ArgumentError for what is not machine code; EngineError if the arena is sealed or memory is refused
+   * @throws ArgumentError for what is not machine code, and 'A-HELPERS' for helper functions that are missing; EngineError if
+   *   the arena is sealed or memory is refused
    */
-  place(code: MachineCode): Routine {
+  place(code: MachineCode, options: PlaceOptions = {}): Routine {
     requireCode(code);
     this.#requireOpen();
-    const placement = this.#publish(code);
+    const placement = this.#publish(code, options);
     const routine = new Routine(this);
     this.#placements.set(routine, placement);
     return routine;
@@ -158,14 +173,16 @@ export class CodeArena {
 
   /**
    * Publishes new code beside the old and makes `routine` call it from now on; then frees the old.
-   * @throws ArgumentError 'A-FREED' for a routine that is not this arena's any more; else as `place`
+   * @throws ArgumentError 'A-FREED' for a routine that is not this arena's any more, 'A-IN-USE' for one that is running (a helper
+   *   function may try); else as `place`
    */
-  replace(routine: Routine, code: MachineCode): void {
+  replace(routine: Routine, code: MachineCode, options: PlaceOptions = {}): void {
     requireCode(code);
     this.#requireOpen();
     const old = this.#placementOf(routine);
-    this.#placements.set(routine, this.#publish(code));
-    this.#release(old);
+    requireIdle(old);
+    this.#placements.set(routine, this.#publish(code, options));
+    this.#reclaim(old);
   }
 
   stats(): ArenaStats {
@@ -202,10 +219,15 @@ export class CodeArena {
     for (const chunk of this.#chunks) chunk.sealed = this.#libc.sealMapping(chunk.address, chunk.length);
   }
 
-  /** Unmaps what is not sealed; no routine of the arena can be called any more. Disposing twice is harmless. */
+  /**
+   * Unmaps what is not sealed; no routine of the arena can be called any more. Disposing twice is harmless.
+   * @throws ArgumentError 'A-IN-USE' while a routine of the arena is running
+   */
   dispose(): void {
     if (this.#disposed) return;
+    for (const placement of this.#placements.values()) requireIdle(placement);
     this.#disposed = true;
+    for (const { linked } of this.#placements.values()) if (linked) release(linked);
     this.#placements.clear();
     for (const { address, length, sealed } of this.#chunks) if (!sealed) this.#libc.unmap(address, length);
     this.#chunks.length = 0;
@@ -232,24 +254,43 @@ export class CodeArena {
     const placement = this.#placementOf(routine);
     const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());
-    return this.#libc.call6(addressOf(this.#trampoline), addressOf(placement), a, b, c, d, e);
+    const trampoline = addressOf(this.#trampoline);
+    const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
+    if (!placement.linked) return call();
+    placement.running++;
+    try {
+      return callWithHelpers([a, b, c, d, e], call);
+    } finally {
+      placement.running--;
+    }
   }
 
   #freeRoutine(routine: Routine): void {
     const placement = this.#placements.get(routine);
     if (!placement) return;
+    requireIdle(placement);
     this.#placements.delete(routine);
-    if (!this.#sealed) this.#release(placement);
+    this.#reclaim(placement);
   }
 
-  #publish(code: MachineCode): Placement {
+  #publish(code: MachineCode, { helpers }: PlaceOptions = {}): Placement {
+    const linked = code.relocations.length > 0 ? link(code, helpers) : undefined;
+    try {
+      return this.#publishBytes(code, linked);
+    } catch (error) {
+      if (linked) release(linked);
+      throw error;
+    }
+  }
+
+  #publishBytes(code: MachineCode, linked: Linked | undefined): Placement {
     const granules = Math.max(1, Math.ceil(code.length / GRANULE));
     const offset = this.#allocate(granules) * GRANULE;
     const chunk = this.#chunks.find(
       (candidate) => offset >= candidate.offset && offset < candidate.offset + candidate.length,
     )!;
     const bytes = new Uint8Array(granules * GRANULE).fill(this.#target.trap);
-    bytes.set(code.bytes);
+    bytes.set(linked?.bytes ?? code.bytes);
     this.#write(bytes, offset);
     const published = chunk.view.subarray(offset - chunk.offset, offset - chunk.offset + bytes.length);
     if (Buffer.compare(published, bytes) !== 0) {
@@ -258,10 +299,12 @@ export class CodeArena {
         `code at file offset ${offset} does not read back as it was written; it was not published`,
       );
     }
-    return { chunk, offset, granules, code };
+    return { chunk, offset, granules, code, linked, running: 0 };
   }
 
-  #release({ offset, granules }: Placement): void {
+  #reclaim({ offset, granules, linked }: Placement): void {
+    if (linked) release(linked);
+    if (this.#sealed) return;
     this.#write(new Uint8Array(granules * GRANULE).fill(this.#target.trap), offset);
     this.#free.give(offset / GRANULE, granules);
   }
@@ -291,6 +334,11 @@ export class CodeArena {
     if (written !== bytes.length)
       throw new EngineError('E-SYSTEM', `only ${written} of ${bytes.length} bytes of code could be written`);
   }
+}
+
+function requireIdle({ code, running }: Placement): void {
+  if (running === 0) return;
+  throw new ArgumentError('A-IN-USE', `routine '${code.name}' is running: wait until its call has returned`);
 }
 
 const addressOf = ({ chunk, offset }: Placement): bigint => chunk.address + BigInt(offset - chunk.offset);

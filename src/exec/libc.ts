@@ -33,6 +33,11 @@ export interface Libc {
   /** The bytes at an address, not copied. Writing to them would fault. */
   view(address: bigint, length: number): Uint8Array;
   addressOf(buffer: Uint8Array): bigint;
+  /** A copy of the `length` bytes at an address, which must be readable. */
+  copyFrom(address: bigint, length: number): Uint8Array;
+  copyTo(address: bigint, bytes: Uint8Array): void;
+  /** The address of native code that calls `answer` with six integer arguments, unsigned; it is never given back. */
+  callback(answer: (...args: bigint[]) => bigint): bigint;
   /** bpf(2) with a union bpf_attr: what it returns, or the name of the error. */
   bpf(command: number, attributes: Uint8Array): number | string;
   /** Calls the code at `address` with six integer arguments, System V. */
@@ -72,6 +77,13 @@ function load(): Libc {
   const fcntl = lib.func('int fcntl(int fd, int command, int argument)');
   const syscall3 = lib.func('int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c)');
   const routine = koffi.proto('uint64_t bpf_unpack_routine(void *, void *, void *, void *, void *, void *)');
+  const callback = koffi.proto(
+    'uint64_t bpf_unpack_callback(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
+  );
+  const memcpy = {
+    from: lib.func('void *memcpy(void *to, uintptr_t from, size_t length)'),
+    to: lib.func('void *memcpy(uintptr_t to, void *from, size_t length)'),
+  };
   const errorName = (): string => {
     const errno = koffi.errno();
     return Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
@@ -110,6 +122,20 @@ function load(): Libc {
     },
     view: (address, length) => new Uint8Array(koffi.view(address, length)),
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
+    copyFrom(address, length) {
+      const bytes = new Uint8Array(length);
+      memcpy.from(bytes, address, length);
+      return bytes;
+    },
+    copyTo(address, bytes) {
+      memcpy.to(address, bytes, bytes.length);
+    },
+    callback(answer) {
+      // koffi hands over uint64_t as a number or as a bigint, a great one as negative.
+      const exact = (...args: (number | bigint)[]) =>
+        answer(...args.map((arg) => BigInt.asUintN(64, BigInt(arg))));
+      return koffi.address(koffi.register(exact, koffi.pointer(callback)));
+    },
     bpf(command, attributes) {
       const result = Number(syscall3(SYS_BPF, command, koffi.address(attributes), attributes.length));
       return result < 0 ? errorName() : result;

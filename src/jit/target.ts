@@ -24,6 +24,15 @@ export interface Target {
 /** Words of a key stream's state. `position` is in and out, a byte offset in keys; `count` and `ended` are out. */
 export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
 
+/**
+ * What is known only where the code is placed: 8 bytes each for the address of the function that all helper calls go
+ * through, and of the flag that tells whether one has failed; 4 bytes for the number of a helper among those placed.
+ */
+export interface Relocation {
+  readonly offset: number;
+  readonly symbol: 'helper dispatch' | 'abort flag' | { readonly helper: number };
+}
+
 export interface CodeSpec {
   readonly isa: Isa;
   readonly bytes: Uint8Array;
@@ -33,6 +42,8 @@ export interface CodeSpec {
   readonly abi: Contract | undefined;
   /** Whether each memory argument must lie at a multiple of 8, because atomic operations rest on it. Default: false. */
   readonly needsAlignment?: boolean;
+  /** Default: none. */
+  readonly relocations?: readonly Relocation[];
   /** A name for listings and profilers. */
   readonly name: string;
 }
@@ -47,6 +58,7 @@ export class MachineCode {
   readonly offsets: readonly number[];
   readonly abi: Contract | undefined;
   readonly needsAlignment: boolean;
+  readonly relocations: readonly Relocation[];
   readonly name: string;
 
   /** @internal */
@@ -57,6 +69,7 @@ export class MachineCode {
     this.offsets = Object.freeze([...spec.offsets]);
     this.abi = spec.abi;
     this.needsAlignment = spec.needsAlignment ?? false;
+    this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
     this.name = spec.name;
     Object.freeze(this);
   }

@@ -1,8 +1,9 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
-import type { Contract } from '../bpf/contract.js';
+import type { ArgSpec, Contract } from '../bpf/contract.js';
 import { MAX_FRAMES, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
+import { MAX_U64 } from '../bytes.js';
 import { comparisonOf } from './branches.js';
 import { Rejection, withSign } from './report.js';
 import * as stack from './stack.js';
@@ -129,7 +130,7 @@ export function check(
         );
       return;
     case 'access':
-      checkAccess(requirement, instruction, state, leaks);
+      checkAccess(accessOf(requirement, instruction), state, leaks);
       return;
     case 'aligned':
       checkAligned(requirement.operand, instruction, state);
@@ -142,7 +143,7 @@ export function check(
       return;
     }
     case 'callable':
-      checkCall(instruction, state);
+      checkCall(instruction, state, contract, leaks);
       return;
     case 'returnable':
       checkReturn(state, contract, leaks);
@@ -176,39 +177,47 @@ function notPointer(state: State, register: number, what: string): Rejection {
   return new Rejection('V-NOT-POINTER', `${what} at r${register}, which holds a number and not an address`);
 }
 
-function checkAccess(
-  { operand, action }: Requirement & { kind: 'access' },
-  instruction: Instruction,
-  state: State,
-  leaks: boolean,
-): void {
-  const { row, off } = instruction;
-  const { size } = row;
-  const register = registerOf(operand, instruction);
-  const pointer = topOf(state).registers[register];
-  if (!(pointer instanceof Pointer)) throw notPointer(state, register, accessText(action, size));
-  const { region } = pointer;
-  if (region.access === 'read' && action !== 'read')
-    throw new Rejection(
-      'V-READ-ONLY',
-      `${accessText(action, size)} of ${region.name}, which may only be read`,
-    );
-  if (region.access === 'write' && action !== 'write')
-    throw new Rejection(
-      'V-WRITE-ONLY',
-      `${accessText(action, size)} of ${region.name}, which may only be written`,
-    );
-  const { first, last } = offsetsOf(pointer, off);
-  if (first < region.start || last + size > region.start + region.bytes)
-    throw outOfBounds(pointer, action, size, off);
-  if (action !== 'write' && region.frame >= 0)
-    checkStackRead(state, region, { first, last, size }, action, leaks);
+interface Access {
+  readonly register: number;
+  readonly off: number;
+  readonly size: number;
+  readonly action: Action;
+  /** A helper function sees single bytes, so that no part of an address may be among them. */
+  readonly byHelper: boolean;
 }
 
-const accessText = (action: Action, size: number): string =>
-  action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
+const accessOf = (
+  { operand, action }: Requirement & { kind: 'access' },
+  instruction: Instruction,
+): Access => ({
+  register: registerOf(operand, instruction),
+  off: instruction.off,
+  size: instruction.row.size,
+  action,
+  byHelper: false,
+});
 
-function outOfBounds({ region, offset }: Pointer, action: Action, size: number, off: number): Rejection {
+function checkAccess(access: Access, state: State, leaks: boolean): void {
+  const { register, off, size, action } = access;
+  const pointer = topOf(state).registers[register];
+  if (!(pointer instanceof Pointer)) throw notPointer(state, register, accessText(access));
+  const { region } = pointer;
+  if (region.access === 'read' && action !== 'read')
+    throw new Rejection('V-READ-ONLY', `${accessText(access)} of ${region.name}, which may only be read`);
+  if (region.access === 'write' && action !== 'write')
+    throw new Rejection('V-WRITE-ONLY', `${accessText(access)} of ${region.name}, which may only be written`);
+  const { first, last } = offsetsOf(pointer, off);
+  if (first < region.start || last + size > region.start + region.bytes) throw outOfBounds(pointer, access);
+  if (action !== 'write' && region.frame >= 0) checkStackRead(state, region, first, last, access, leaks);
+}
+
+function accessText({ action, size, byHelper, register }: Access): string {
+  if (byHelper) return `the helper function's ${size}-byte ${action} through r${register}`;
+  return action === 'atomic' ? `${size}-byte atomic operation` : `${size}-byte ${action}`;
+}
+
+function outOfBounds({ region, offset }: Pointer, access: Access): Rejection {
+  const { off, size, action } = access;
   const { s } = offset.need().whole;
   const first = s.min + BigInt(off);
   const end = s.max + BigInt(off + size);
@@ -218,23 +227,25 @@ function outOfBounds({ region, offset }: Pointer, action: Action, size: number, 
   const possibly = below && above ? 'lie outside of' : below ? 'begin before' : 'reach past';
   const where = s.min === s.max ? certainly : `may ${possibly}`;
   const code = action === 'read' ? 'V-OOB-READ' : 'V-OOB-WRITE';
-  const place = `${accessText(action, size)} at ${region.base}${withSign(first)}..${end}`;
+  const place = `${accessText(access)} at ${region.base}${withSign(first)}..${end}`;
   return new Rejection(code, `${place} ${where} the ${region.bytes} bytes of ${region.name}`);
 }
 
 function checkStackRead(
   state: State,
   region: Region,
-  { first, last, size }: { first: number; last: number; size: number },
-  action: Action,
+  first: number,
+  last: number,
+  access: Access,
   leaks: boolean,
 ): void {
+  const { size, action, byHelper } = access;
   const contents = state.frames[region.frame]!.stack;
   const at = first + STACK_BYTES;
-  const scattered = first !== last || action === 'atomic';
+  const scattered = first !== last || action === 'atomic' || byHelper;
   const flaw = stack.flaw(contents, at, last - first + size, scattered);
   if (!flaw || (flaw.what === 'pointer' && leaks)) return;
-  const what = accessText(action, size);
+  const what = accessText(access);
   const byte = `r10-${STACK_BYTES - flaw.at}`;
   if (flaw.what === 'uninitialised')
     throw new Rejection(
@@ -258,13 +269,38 @@ function checkAligned(operand: Operand, instruction: Instruction, state: State):
   );
 }
 
-function checkCall({ row, imm }: Instruction, state: State): void {
-  if (row.op === 'helper') throw new Rejection('V-HELPER', `helper function ${imm} is not known here`);
+function checkCall({ row, imm }: Instruction, state: State, contract: Contract, leaks: boolean): void {
+  if (row.op === 'helper') {
+    const spec = contract.helpers?.[imm];
+    if (!spec) throw new Rejection('V-HELPER', `helper function ${imm} is not declared in the contract`);
+    for (const [i, arg] of spec.args.entries()) checkHelperArg(arg, i + 1, imm, state, leaks);
+    return;
+  }
   if (state.frames.length >= MAX_FRAMES)
     throw new Rejection(
       'V-CALL',
       `local calls may be nested ${MAX_FRAMES} frames deep, and this is one more`,
     );
+}
+
+function checkHelperArg(arg: ArgSpec, register: number, helper: number, state: State, leaks: boolean): void {
+  if (arg.kind === 'memory') {
+    const access = { register, off: 0, size: arg.bytes, byHelper: true };
+    if (arg.access !== 'write') checkAccess({ ...access, action: 'read' }, state, leaks);
+    if (arg.access !== 'read') checkAccess({ ...access, action: 'write' }, state, leaks);
+    return;
+  }
+  const { min = 0n, max = MAX_U64 } = arg;
+  const value = heldIn(state, register);
+  if (value instanceof Pointer && !leaks)
+    throw leak(`r${register} holds an address, and helper function ${helper} takes a number there`);
+  if (min === 0n && max === MAX_U64) return;
+  const { u } = value instanceof Pointer ? { u: { min: 0n, max: MAX_U64 } } : value.need().whole;
+  if (u.min >= min && u.max <= max) return;
+  throw new Rejection(
+    'V-HELPER-ARG',
+    `r${register} may be ${u.min} to ${u.max}, and helper function ${helper} takes ${min} to ${max} there`,
+  );
 }
 
 function checkReturn(state: State, contract: Contract, leaks: boolean): void {

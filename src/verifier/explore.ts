@@ -12,7 +12,7 @@ import type { Observer } from './path.js';
 import { Rejection, Trace } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
-import { apply, enterCall, leaveCall } from './transfer.js';
+import { apply, callHelper, enterCall, leaveCall } from './transfer.js';
 import { Pointer } from './values.js';
 
 /** A state at a place where paths meet. It is proven once every path from it is. */
@@ -132,7 +132,8 @@ class Explorer {
         leaveCall(state);
         return state;
       case 'call':
-        enterCall(state, this.#program.targetOf(index));
+        if (instruction.row.op === 'helper') callHelper(this.#contract.helpers![instruction.imm]!, state);
+        else enterCall(state, this.#program.targetOf(index));
         return state;
       case 'goto':
         state.index = this.#program.targetOf(index);

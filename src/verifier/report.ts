@@ -42,7 +42,9 @@ export class Trace {
   }
 
   text(program: Program): string {
-    return this.#inOrder().map(({ index, values }) => stepText(program, index, values)).join('');
+    return this.#inOrder()
+      .map(({ index, values }) => stepText(program, index, values))
+      .join('');
   }
 }
 

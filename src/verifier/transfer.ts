@@ -1,7 +1,9 @@
 // What an instruction does to a state that meets its requirements.
 
+import type { HelperSpec } from '../bpf/contract.js';
 import { FIRST_SAVED, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
+import { MAX_U64 } from '../bytes.js';
 import { SIZES } from '../format/model.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
@@ -42,6 +44,25 @@ export function enterCall(state: State, target: number): void {
   for (let r = 1; r < FIRST_SAVED; r++) frame.registers[r] = caller.registers[r];
   state.frames.push(frame);
   state.index = target;
+}
+
+/** What a helper function leaves behind: a result in its range, r1 to r5 nobody's, memory that it may write unknown. */
+export function callHelper({ args, returns }: HelperSpec, state: State): void {
+  const { registers } = topOf(state);
+  args.forEach((arg, i) => {
+    if (arg.kind === 'memory' && arg.access !== 'read')
+      overwrite(state, registers[i + 1] as Pointer, arg.bytes);
+  });
+  registers[0] = Lazy.of(scalars.between(returns?.min ?? 0n, returns?.max ?? MAX_U64));
+  registers.fill(undefined, 1, FIRST_SAVED);
+  state.index++;
+}
+
+function overwrite(state: State, pointer: Pointer, size: number): void {
+  // Of arguments' memory only which bytes are written is tracked; the stack holds values of 8 bytes at most.
+  const piece = pointer.region.frame < 0 ? size : 8;
+  for (let at = 0; at < size; at += piece)
+    store(state, pointer, at, Math.min(piece, size - at), Lazy.of(scalars.unknown()));
 }
 
 /** Returns from a local call: r0 is the result, r1 to r5 are nobody's, and pointers into the frame are void. */

@@ -6,6 +6,7 @@ import type { Program } from '../../src/bpf/program.js';
 import { ExecutionError } from '../../src/errors.js';
 import { type Random, randomBytes, seeded } from '../random-formats.js';
 import { GENERATED, generate, MEMORY_BYTES } from './generate.js';
+import { HELPERS } from './helper-functions.js';
 import { minimise } from './minimise.js';
 import { contractOf, isProven, type Loaded, type Oracle } from './oracles.js';
 
@@ -104,6 +105,7 @@ function interpreted(program: Program, memory: Uint8Array, tally?: Tally): Outco
   const { r0, instructions } = interpret(program, {
     args: [copy, BigInt(copy.length)],
     contract: contractOf(copy.length),
+    helpers: HELPERS,
     strict: true,
     maxInstructions: MAX_INSTRUCTIONS,
   });

@@ -7,10 +7,11 @@ import type { Program } from '../../src/bpf/program.js';
 import { IMMEDIATES, VALUES } from '../boundary-values.js';
 import { type Random, randomBits } from '../random-formats.js';
 import { Code, type Label } from './code.js';
+import { HELPERS } from './helper-functions.js';
 import { type Pointer, State } from './state.js';
 
-/** What a random program may consist of: all rows but helper calls, which need somebody to give the helpers. */
-export const GENERATED: readonly Row[] = ROWS.filter(({ kind, op }) => kind !== 'refused' && op !== 'helper');
+/** What a random program may consist of. */
+export const GENERATED: readonly Row[] = ROWS.filter(({ kind }) => kind !== 'refused');
 
 /** Bytes of memory that programs are made for. */
 export const MEMORY_BYTES = [16, 96, 520] as const;
@@ -62,9 +63,11 @@ export function generate(random: Random, memoryBytes: number): Program {
     const args = i === 0 ? 2 : 2 + random(4);
     return { label: {}, args, takesStack: i > 0 && args > 2 && random(2) === 0, runs: i === 0 ? 1 : 0 };
   });
+  // Only our own engines have helper functions.
+  const callsHelpers = random(8) === 0;
   const stack = count > 1 ? SMALL_STACK : [SMALL_STACK, 128, 136, STACK_BYTES][random(4)]!;
   routines.forEach((_, i) => {
-    new FunctionMaker(code, random, memoryBytes, stack, routines, i).make();
+    new FunctionMaker(code, random, memoryBytes, stack, routines, i, callsHelpers).make();
   });
   return code.program();
 }
@@ -84,6 +87,7 @@ class FunctionMaker {
     stack: number,
     routines: readonly Routine[],
     readonly index: number,
+    readonly callsHelpers: boolean,
   ) {
     this.#data = -stack;
     this.#self = routines[index]!;
@@ -131,6 +135,7 @@ class FunctionMaker {
   }
 
   #step(): void {
+    if (this.callsHelpers && this.random(8) === 0) this.#callHelper();
     const choice = this.random(32);
     if (choice < 10) this.#arithmetic();
     else if (choice < 14) this.#load();
@@ -346,6 +351,31 @@ class FunctionMaker {
     this.code.emit('call.local', {}, callee.label);
     for (let register = 1; register <= 5; register++) this.#state.set(register, 'empty');
     this.#state.set(0, 'number');
+  }
+
+  #callHelper(): void {
+    if (!this.#state.mayCall) return;
+    const [id, { args }] = this.#pick(Object.entries(HELPERS));
+    const registers = [...args.entries()].map(([i, arg]) => ({ register: i + 1, arg })).reverse();
+    for (const { register, arg } of registers) {
+      if (arg.kind !== 'scalar') continue;
+      this.code.emit('mov64.reg', { dst: register, src: this.#number() });
+      this.#state.set(register, 'number');
+    }
+    for (const { register, arg } of registers)
+      if (arg.kind === 'memory') this.#pointAnew(register, arg.bytes);
+    this.code.emit('call.helper', { imm: Number(id) });
+    for (let register = 1; register <= 5; register++) this.#state.set(register, 'empty');
+    this.#state.set(0, 'number');
+  }
+
+  /** dst = the address of `size` bytes, in the memory or on the stack. */
+  #pointAnew(dst: number, size: number): void {
+    const onStack = this.random(2) === 0;
+    if (onStack) this.code.emit('mov64.reg', { dst, src: FP });
+    else this.code.emit('ldxdw', { dst, src: FP, off: -8 });
+    const room = (onStack ? DATA_BYTES : this.memoryBytes) - size;
+    this.code.emit('add64.imm', { dst, imm: (onStack ? this.#data : 0) + this.random(room + 1) });
   }
 
   /** Where `size` bytes may be accessed at a multiple of `least`: a pointer at hand, or the stack. */

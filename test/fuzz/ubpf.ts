@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import { encodeProgram } from '../../src/bpf/encode.js';
 import { libc } from '../../src/exec/libc.js';
-import type { Oracle } from './oracles.js';
+import { callsHelpers, type Oracle } from './oracles.js';
 
 /** @param path of libubpf.so; what cannot be loaded is an error */
 export function openUbpf(path: string): Oracle {
@@ -20,6 +20,7 @@ export function openUbpf(path: string): Oracle {
     name: 'uBPF',
     notes,
     load(program) {
+      if (callsHelpers(program)) return undefined;
       const code = encodeProgram(program);
       const vm = create();
       const message: unknown[] = [null];

@@ -24,7 +24,10 @@ import {
   register,
 } from './operands.js';
 
-/** The x86 register of each BPF register. r12 is left out: as a base it costs a byte; r9 to r11 are free. */
+/**
+ * The x86 register of each BPF register. r12 is left out: as a base it costs a byte; in programs that call helper
+ * functions it holds rsp (helper.ts). r9 to r11 are free.
+ */
 const REGISTER_MAP: readonly number[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
 
 /** BPF register `bpf` as an x86 operand. */
@@ -49,6 +52,9 @@ export function frameOf(program: Program): Frame {
   return { saved, stack: used.has(FRAME_POINTER) };
 }
 
+/** How many registers a frame pushes. */
+export const pushedBy = ({ saved, stack }: Frame): number => saved.length + (stack ? 1 : 0);
+
 export function enterFrame(asm: Assembler, { saved, stack }: Frame): void {
   for (const number of saved) asm.emit('push', register(number));
   if (!stack) return;
@@ -59,6 +65,15 @@ export function enterFrame(asm: Assembler, { saved, stack }: Frame): void {
 
 export function leaveFrame(asm: Assembler, { saved, stack }: Frame): void {
   if (stack) asm.emit('leave');
+  popSaved(asm, saved);
+}
+
+/** Leaves a frame from where only what it pushed is on the stack. */
+export function popFrame(asm: Assembler, { saved, stack }: Frame): void {
+  popSaved(asm, stack ? [...saved, RBP] : saved);
+}
+
+function popSaved(asm: Assembler, saved: readonly number[]): void {
   for (const number of saved.toReversed()) asm.emit('pop', register(number));
 }
 

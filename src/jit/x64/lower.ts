@@ -2,15 +2,16 @@
 // r11 of the machine are free within an instruction.
 
 import type { Instruction, Program } from '../../bpf/program.js';
-import { ArgumentError, EngineError } from '../../errors.js';
+import { ArgumentError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
-import { type MachineCode, makeCode } from '../target.js';
+import { type MachineCode, makeCode, type Relocation } from '../target.js';
 import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
 import { load, store } from './access.js';
 import { alu, endian } from './alu.js';
 import { Assembler, type Assembly, type Label } from './assemble.js';
 import { atomic } from './atomic.js';
 import type { Condition } from './forms.js';
+import { HelperCalls } from './helper.js';
 import type { Bits } from './operands.js';
 
 export interface CompileOptions {
@@ -20,27 +21,31 @@ export interface CompileOptions {
 
 /**
  * Compiles a verified program to x86-64 code that is called as `u64 f(u64 r1, …, u64 r5)` under the System V ABI.
- * @throws ArgumentError for a program that the verifier did not return; EngineError 'E-HELPER' for one that calls
- *   helper functions
+ * The helper functions that it calls are given where the code is placed.
+ * @throws ArgumentError for a program that the verifier did not return
  */
 export function compileX64(verified: VerifiedProgram, options: CompileOptions = {}): MachineCode {
   if (!VerifiedProgram.is(verified)) {
     throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
   }
-  const { assembly, offsets } = assembleX64(verified.program);
+  const { assembly, offsets, relocations } = assembleX64(verified.program);
   return makeCode({
     isa: 'x64',
     bytes: assembly.bytes,
     offsets,
+    relocations,
     abi: verified.contract,
     needsAlignment: verified.needsAlignment,
     name: options.name ?? 'bpf',
   });
 }
 
-/** The code of a program with what was meant by it; `offsets` as in MachineCode. */
-export function assembleX64(program: Program): { assembly: Assembly; offsets: number[] } {
-  refuseHelpers(program);
+/** The code of a program with what was meant by it; `offsets` and `relocations` as in MachineCode. */
+export function assembleX64(program: Program): {
+  assembly: Assembly;
+  offsets: number[];
+  relocations: Relocation[];
+} {
   const lowering = new Lowering(program);
   const assembly = lowering.run();
   const offsets: number[] = [];
@@ -48,16 +53,7 @@ export function assembleX64(program: Program): { assembly: Assembly; offsets: nu
     const index = program.indexAt(slot);
     offsets.push(assembly.offsetOf(lowering.labels[index === -1 ? program.indexAt(slot + 1) : index]!));
   }
-  return { assembly, offsets };
-}
-
-function refuseHelpers(program: Program): void {
-  const index = program.instructions.findIndex(({ row }) => row.op === 'helper');
-  if (index === -1) return;
-  const insn = program.slotOf(index);
-  const { imm } = program.instructions[index]!;
-  const message = `instruction ${insn} calls helper ${imm}, and the x64 back end calls no helpers; use the interpreter`;
-  throw new EngineError('E-HELPER', message, { insn });
+  return { assembly, offsets, relocations: lowering.helpers?.relocations(assembly) ?? [] };
 }
 
 const CONDITION: Readonly<Record<string, Condition>> = {
@@ -80,6 +76,8 @@ class Lowering {
   readonly #frame: Frame;
   /** Whether functions of the program call each other: then callers make frames, and exit is a bare return. */
   readonly #calls: boolean;
+  /** Undefined for a program that calls no helper functions. */
+  readonly helpers: HelperCalls | undefined;
   /** Of each instruction, and of the end. */
   readonly labels: readonly Label[];
 
@@ -87,13 +85,17 @@ class Lowering {
     this.#program = program;
     this.#frame = frameOf(program);
     this.#calls = program.instructions.some(({ row }) => row.op === 'local');
+    const callsHelpers = program.instructions.some(({ row }) => row.op === 'helper');
+    this.helpers = callsHelpers ? new HelperCalls(this.#asm) : undefined;
     this.labels = Array.from({ length: program.instructions.length + 1 }, () => this.#asm.label());
   }
 
   run(): Assembly {
     const { instructions } = this.#program;
+    this.helpers?.enter();
     if (this.#calls) {
       this.#call(0);
+      this.helpers?.leave();
       this.#asm.emit('ret');
     } else {
       enterFrame(this.#asm, this.#frame);
@@ -105,12 +107,13 @@ class Lowering {
     this.#asm.bind(this.labels[instructions.length]!);
     // An unproven program may run off its end.
     if (!['exit', 'goto'].includes(instructions.at(-1)!.row.kind)) this.#asm.emit('ud2');
+    this.helpers?.finish(this.#frame);
     return this.#asm.finish();
   }
 
   #lower(instruction: Instruction, index: number): void {
     const asm = this.#asm;
-    const { row, dst, value } = instruction;
+    const { row, dst, imm, value } = instruction;
     switch (row.kind) {
       case 'alu':
         alu(asm, instruction);
@@ -137,15 +140,21 @@ class Lowering {
         asm.jump('jmp', this.#target(index));
         break;
       case 'call':
-        this.#call(this.#program.targetOf(index));
+        if (row.op === 'helper') this.helpers!.call(imm);
+        else this.#call(this.#program.targetOf(index));
         break;
       case 'exit':
-        if (!this.#calls) leaveFrame(asm, this.#frame);
+        if (!this.#calls) this.#leave();
         asm.emit('ret');
         break;
       case 'refused':
         throw new Error(`${row.name} is in no program`);
     }
+  }
+
+  #leave(): void {
+    leaveFrame(this.#asm, this.#frame);
+    this.helpers?.leave();
   }
 
   #target(index: number): Label {
