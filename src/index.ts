@@ -2,6 +2,7 @@
 
 export { assemble } from './bpf/assemble.js';
 export { type Access, type ArgSpec, type Contract, contractFor, type HelperSpec } from './bpf/contract.js';
+export { contractText } from './bpf/contract-text.js';
 export { type DisassembleOptions, disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
 export type { Helper, HelperFunction, Helpers } from './bpf/helper.js';
@@ -16,6 +17,7 @@ export { type WriteElfOptions, writeElf } from './elf/write.js';
 export {
   ArgumentError,
   BpfUnpackError,
+  type Counterexample,
   ElfError,
   EngineError,
   ExecutionError,
@@ -23,6 +25,7 @@ export {
   ImageError,
   ProgramError,
   VerifierError,
+  type VerifierReport,
   type Where,
 } from './errors.js';
 export { type ArenaStats, CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
@@ -45,5 +48,6 @@ export { KernelMemory, type KernelOptions, type KernelProgram } from './kernel/k
 export { type KernelVerdict, type KernelVerdictOptions, kernelVerdict } from './kernel/verdict.js';
 export { type EmitOptions, emitNative } from './native/emit.js';
 export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
+export { type VerifierLogOptions, verifierLog } from './verifier/kernel-log.js';
 export type { VerifiedProgram } from './verifier/verified.js';
 export { type VerifyOptions, verify } from './verifier/verify.js';

@@ -1,5 +1,13 @@
 import { ArgumentError, EngineError, VerifierError } from '../errors.js';
-import { type Contract, kernelVerdict, type Program, verify } from '../index.js';
+import {
+  type Contract,
+  contractText,
+  kernelVerdict,
+  type Program,
+  type VerifyOptions,
+  verifierLog,
+  verify,
+} from '../index.js';
 import {
   CONTRACT_FLAGS,
   CONTRACT_HELP,
@@ -27,7 +35,7 @@ ${CONTRACT_HELP}
                    how many instructions are walked at most, over all paths (default: a million)
   --kernel         asks the Linux kernel as well, where it lets us: with memory as the values of maps, and with the
                    program as a global function of pointers to structs (which knows neither access rights nor ranges)
-  --log            what was walked before a refusal, with what the registers held; the kernel's log, too
+  --log            what was walked, with what the registers held, as in the Linux verifier's log; and that log, too
   --json           the same as one JSON object`,
   values: [...FILE_VALUES, ...CONTRACT_VALUES, 'max-instructions'],
   lists: CONTRACT_LISTS,
@@ -35,10 +43,11 @@ ${CONTRACT_HELP}
   async run(line, output) {
     const contract = contractOption(line);
     const maxInstructions = limitOption(line);
+    const limits = maxInstructions === undefined ? {} : { maxInstructions };
     const program = readProgramFile(line);
     const withLog = line.flags.has('log');
     try {
-      const verdict = verdictHere(program, contract, maxInstructions, withLog);
+      const verdict = verdictHere(program, contract, limits, withLog);
       const ways = line.flags.has('kernel') ? WAYS : [];
       const kernel = ways.map((as) => verdictThere(program, contract, as, withLog));
       if (line.flags.has('json')) await output.print(jsonText(verdict, kernel));
@@ -61,24 +70,25 @@ interface Verdict {
   readonly text: string;
 }
 
-function verdictHere(
-  program: Program,
-  contract: Contract,
-  maxInstructions: number | undefined,
-  withLog: boolean,
-): Verdict {
+function verdictHere(program: Program, contract: Contract, limits: VerifyOptions, withLog: boolean): Verdict {
+  const log = withLog ? { log: verifierLog(program, contract, limits) } : {};
   try {
-    const limits = maxInstructions === undefined ? {} : { maxInstructions };
     const { needsAlignment } = verify(program, contract, limits);
-    const condition = needsAlignment ? ' on memory that is aligned to 8 bytes' : '';
+    const promises = contractText(contract);
     return {
-      json: { accepted: true, needsAlignment },
-      text: `accepted: whatever its input, it does only what the contract allows${condition}`,
+      json: { accepted: true, needsAlignment, contract: promises, ...log },
+      text: acceptedText(promises, needsAlignment),
     };
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
-    return { json: refused(error, withLog), text: `refused: ${error.message} [${error.code}]` };
+    return { json: { accepted: false, error: error.report, ...log }, text: `refused: ${error.text}` };
   }
+}
+
+function acceptedText(contract: readonly string[], needsAlignment: boolean): string {
+  const where = needsAlignment ? ' on memory that is aligned to 8 bytes' : '';
+  const promises = contract.map((line) => `  ${line}\n`).join('');
+  return `accepted: whatever its input, it does only what it may${where}\n\nWhat the program may rely on:\n${promises}`;
 }
 
 function verdictThere(
@@ -93,10 +103,15 @@ function verdictThere(
     const { firstSlot } = verdict;
     const logNote = log ? `; its log has the first instruction as ${firstSlot}` : '';
     if (!verdict.accepted) {
-      const { error } = verdict;
+      const { code, insn, message: reason } = verdict.error;
       return {
-        json: { as, ...refused(error, log), ...(log && { firstSlot }) },
-        text: `${whose} refused: instruction ${error.insn}: ${error.message}${logNote}`,
+        json: {
+          as,
+          accepted: false,
+          error: { code, insn, reason },
+          ...(log && { log: verdict.log, firstSlot }),
+        },
+        text: `${whose} refused: instruction ${insn}: ${reason}${logNote}`,
       };
     }
     const { walked, jitBytes, loadMicroseconds } = verdict;
@@ -116,11 +131,6 @@ function verdictThere(
     const { code, message } = error;
     return { json: { as, error: { code, message } }, text: `${whose} no verdict: ${message} [${code}]` };
   }
-}
-
-function refused(error: VerifierError, withLog: boolean): Verdict['json'] {
-  const { code, insn, message, log } = error;
-  return { accepted: false, error: { code, insn, message }, ...(withLog && { log }) };
 }
 
 async function printVerdicts(verdicts: readonly Verdict[], output: Output): Promise<void> {
