@@ -19,7 +19,7 @@ import { Rejection, type Trace, valueText, withSign } from './report.js';
 import { reportText } from './report-text.js';
 import { sliceOf, sliceOfJumps } from './slice.js';
 import type { State } from './states.js';
-import { Pointer } from './values.js';
+import { Pointer, type Value } from './values.js';
 
 /** Walks the program again, as it was walked, and fails as it failed. */
 type Walk = (observer: Observer) => unknown;
@@ -91,7 +91,7 @@ class Reasons implements Explanation {
       instruction: text,
       operand: rejection.code === 'V-UNWRITTEN' ? undefined : operandOf(instruction, text, way),
       contract: contractText(contract),
-      slice: linesOf(program, way.path, sliceSteps(program, way, this.#refused)),
+      slice: linesOf(program, way.path, sliceSteps(way, this.#refused)),
       counterexample: counterexample && { ...counterexample, args: counterexample.args.map(argText) },
     };
   }
@@ -170,44 +170,39 @@ function operandOf(
   return { text: read?.[0] ?? text, column: read?.index ?? 0, registers, holds };
 }
 
-function sliceSteps(program: Program, { path, missed }: Way, { rejection, at }: Refused): number[] {
-  if (rejection.code === 'V-UNWRITTEN') return storesToArguments(program, path);
+function sliceSteps({ path, missed }: Way, { program, contract, rejection, at }: Refused): number[] {
+  if (rejection.code === 'V-UNWRITTEN') return storesTo(contract.writesAll ?? [], program, path);
   if (missed) return sliceOf(program, path, registersOf(missed, program.instructions[at]!));
   if (rejection.code !== 'V-LOOP' && rejection.code !== 'V-BUDGET') return [];
   const round = path.findLastIndex(({ index }) => index === at);
   return round < 0 ? [] : sliceOfJumps(program, path, round);
 }
 
-function storesToArguments(program: Program, path: readonly Step[]): number[] {
+function storesTo(args: readonly number[], program: Program, path: readonly Step[]): number[] {
   return [...path.keys()].filter((step) => {
     const { index, registers } = path[step]!;
     const { row, dst } = program.instructions[index]!;
     const to = registers[dst];
-    return row.kind === 'store' && to instanceof Pointer && to.region.arg >= 0;
+    return row.kind === 'store' && to instanceof Pointer && args.includes(to.region.arg);
   });
 }
 
 /** An instruction once, where it was walked over last. */
 function linesOf(program: Program, path: readonly Step[], steps: readonly number[]): SliceLine[] {
   const times = new Map<number, number>();
+  const last = new Map<number, number>();
   for (const step of steps) {
     const { index } = path[step]!;
     times.set(index, (times.get(index) ?? 0) + 1);
+    last.set(index, step);
   }
-  const last = steps.filter(
-    (step, i) => !steps.slice(i + 1).some((later) => path[later]!.index === path[step]!.index),
-  );
-  return last.map((step) => {
-    const { index } = path[step]!;
-    const instruction = program.instructions[index]!;
-    const result = resultOf(program, path, step);
-    return {
-      insn: program.slotOf(index),
-      instruction: instructionText(instruction),
-      result,
-      times: times.get(index)!,
-    };
-  });
+  const inOrder = [...last].sort(([, a], [, b]) => a - b);
+  return inOrder.map(([index, step]) => ({
+    insn: program.slotOf(index),
+    instruction: instructionText(program.instructions[index]!),
+    result: resultOf(program, path, step),
+    times: times.get(index)!,
+  }));
 }
 
 const holding = ({ registers }: Step, register: number): string =>
@@ -225,12 +220,8 @@ function resultOf(program: Program, path: readonly Step[], step: number): string
         row.source === 'reg' ? `${holding(after, dst)} ${holding(after, src)}` : holding(after, dst);
       return `${way}: ${known}`;
     }
-    case 'store': {
-      const to = registers[dst];
-      if (!(to instanceof Pointer)) return '';
-      const { min, max } = to.offset.known.whole.s;
-      return `${to.region.base}${withSign(min + BigInt(off))}..${max + BigInt(off + row.size)}`;
-    }
+    case 'store':
+      return writtenText(registers[dst], off, row.size);
     case 'call':
       return 'r1 to r5 go along';
     case 'exit':
@@ -238,4 +229,14 @@ function resultOf(program: Program, path: readonly Step[], step: number): string
     default:
       return holding(after, row.op === 'cmpxchg' ? 0 : row.kind === 'atomic' ? src : dst);
   }
+}
+
+function writtenText(to: Value | undefined, off: number, size: number): string {
+  if (!(to instanceof Pointer)) return '';
+  const { region, offset } = to;
+  const { min, max } = offset.known.whole.s;
+  const [first, last] = [min + BigInt(off), max + BigInt(off + size - 1)];
+  const byte = (at: bigint) => (region.frame >= 0 ? `r10${withSign(at)}` : String(at));
+  const bytes = first === last ? `byte ${byte(first)}` : `bytes ${byte(first)} to ${byte(last)}`;
+  return `${min === max ? '' : 'somewhere in '}${bytes} of ${region.name}`;
 }

@@ -32,7 +32,8 @@ function sliceTitle({ code, operand }: VerifierReport): string {
 }
 
 function sliceLines(slice: readonly SliceLine[]): string[] {
-  const left = slice.map(({ insn, instruction }) => `${insn}: ${instruction}`);
+  const digits = Math.max(...slice.map(({ insn }) => String(insn).length));
+  const left = slice.map(({ insn, instruction }) => `${String(insn).padStart(digits)}: ${instruction}`);
   const width = Math.max(...left.map(({ length }) => length));
   return slice.map(({ result, times }, i) => {
     const often = times > 1 ? ` (${times} times)` : '';
