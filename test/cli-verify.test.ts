@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { contractOption } from '../src/cli/contracts.js';
@@ -76,6 +79,17 @@ describe('bpf-unpack verify', () => {
       status: 1,
       out: expect.stringContaining('V-BUDGET'),
     });
+  });
+
+  it('takes the signatures of helper functions from a module', () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'helpers-')), 'helpers.mjs');
+    writeFileSync(path, 'export default { 7: { args: [], returns: { max: 3n }, call: () => 0n } };');
+    const text = 'r6 = r1\ncall 7\nr6 += r0\nr0 = *(u8 *)(r6 + 0)\nexit';
+    const options = ['--helpers', path, '--arg'];
+    expect(verify(text, ...options, 'r1=mem:4:r').status).toBe(0);
+    expect(verify(text, ...options, 'r1=mem:3:r').status).toBe(1);
+    expect(verify(text, '--arg', 'r1=mem:4:r').out).toContain('V-HELPER');
+    rmSync(dirname(path), { recursive: true });
   });
 
   it('takes programs as all commands do', () => {
@@ -192,5 +206,7 @@ it('says why Linux gives no verdict, where it does not', () => {
     },
   );
   if (bare.status !== 0) return console.warn('NOT TESTED: a process that bpf(2) is not permitted to');
-  expect(bare.stdout.toString()).toMatch(/^accepted[\s\S]*\nLinux, as map values: no verdict: .*\[E-KERNEL\]\n/);
+  expect(bare.stdout.toString()).toMatch(
+    /^accepted[\s\S]*\nLinux, as map values: no verdict: .*\[E-KERNEL\]\n/,
+  );
 });

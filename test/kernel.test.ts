@@ -108,6 +108,15 @@ describe.skipIf(!kernelRuns)('the kernel', () => {
     expect(kernelVerdict(program, { args: [] })).toMatchObject({ accepted: true, walked, jitBytes, log: '' });
   });
 
+  it('does not run its own helper functions for those of a contract', () => {
+    const helpers = { 5: { args: [] } };
+    const text = 'call 5\nr0 = 0\nexit';
+    expect(kernelVerdict(assemble(text), { args: [] })).toMatchObject({ accepted: true });
+    expect(() => kernelVerdict(assemble(text), { args: [], helpers })).toThrow(
+      expect.objectContaining({ code: 'E-KERNEL', name: 'EngineError' }),
+    );
+  });
+
   it('wants the arguments of the contract, and what has not been freed', () => {
     const memory = new KernelMemory({ args: [{ kind: 'memory', bytes: 8, access: 'read' }] });
     const program = memory.load(assemble('r0 = 0\nexit'));

@@ -18,7 +18,7 @@ import {
 } from './contracts.js';
 import { type Command, EXIT } from './options.js';
 import type { Output } from './output.js';
-import { FILE_HELP, FILE_USAGE, FILE_VALUES, limitOption, readProgramFile } from './programs.js';
+import { FILE_HELP, FILE_USAGE, FILE_VALUES, limitOption, readHelpers, readProgramFile } from './programs.js';
 
 const WAYS = ['map values', 'global function'] as const;
 
@@ -26,22 +26,23 @@ export const verifyCommand: Command = {
   name: 'verify',
   summary: 'prove a BPF program safe, or say why not',
   usage: `usage: bpf-unpack verify ${FILE_USAGE} ${CONTRACT_USAGE}
-                          [--max-instructions N] [--kernel] [--json] [--log]`,
+                          [--helpers MODULE] [--max-instructions N] [--kernel] [--json] [--log]`,
   help: `Says whether the program does, whatever its input, only what the contract allows. Exits with 0 if so, with 1 if not.
 
 ${FILE_HELP}
 ${CONTRACT_HELP}
+  --helpers MODULE an ES module whose default export has the helper functions by number: { 1: { args, returns?, call } }
   --max-instructions N
                    how many instructions are walked at most, over all paths (default: a million)
   --kernel         asks the Linux kernel as well, where it lets us: with memory as the values of maps, and with the
                    program as a global function of pointers to structs (which knows neither access rights nor ranges)
   --log            what was walked, with what the registers held, as in the Linux verifier's log; and that log, too
   --json           the same as one JSON object`,
-  values: [...FILE_VALUES, ...CONTRACT_VALUES, 'max-instructions'],
+  values: [...FILE_VALUES, ...CONTRACT_VALUES, 'helpers', 'max-instructions'],
   lists: CONTRACT_LISTS,
   flags: [...CONTRACT_FLAGS, 'kernel', 'json', 'log'],
   async run(line, output) {
-    const contract = contractOption(line);
+    const contract = { ...contractOption(line), helpers: await readHelpers(line.values.helpers) };
     const maxInstructions = limitOption(line);
     const limits = maxInstructions === undefined ? {} : { maxInstructions };
     const program = readProgramFile(line);

@@ -10,7 +10,7 @@ import {
   takeArgs,
 } from '../bpf/contract.js';
 import { type Program, requireProgram } from '../bpf/program.js';
-import { ArgumentError, VerifierError } from '../errors.js';
+import { ArgumentError, EngineError, VerifierError } from '../errors.js';
 import {
   close,
   createArray,
@@ -76,11 +76,12 @@ export class KernelMemory {
   /**
    * Has the kernel verify and compile a program.
    * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; its log counts from
-   *   the caller's first instruction, `insn` from the program's
+   *   the caller's first instruction, `insn` from the program's; EngineError 'E-KERNEL' for a program that calls a helper function of the contract
    */
   load(program: Program, { log = false }: { readonly log?: boolean } = {}): KernelProgram {
     requireProgram(program);
     this.#requireOpen();
+    this.#requireNoHelper(program);
     const { whole, insns } = wrap(this.#caller, program);
     const types = this.#signature && typesOf(whole, this.firstSlot, this.#signature);
     const verdict = loadProgram({ insns, ...(types && { types }) }, log);
@@ -121,6 +122,14 @@ export class KernelMemory {
     const r0 = new BigUint64Array(1);
     readValue(result, new Uint8Array(r0.buffer));
     return r0[0]!;
+  }
+
+  #requireNoHelper({ instructions }: Program): void {
+    const { helpers = {} } = this.#contract;
+    const called = instructions.find(({ row, imm }) => row.name === 'call.helper' && helpers[imm]);
+    if (!called) return;
+    const message = `the program calls helper function ${called.imm} of the contract; under that number the kernel has one of its own`;
+    throw new EngineError('E-KERNEL', message);
   }
 
   #requireOpen(): void {
