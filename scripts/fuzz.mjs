@@ -10,6 +10,7 @@ const TESTS = {
   verifier: 'test/verifier-fuzz.test.ts',
   formats: 'test/format-fuzz.test.ts',
   kernel: 'test/agreement-formats.test.ts',
+  verdicts: 'test/agreement-mutants.test.ts',
   diff: 'test/differential.test.ts',
 };
 
