@@ -182,7 +182,8 @@ class Shadow {
         this.#decide(instruction, index, words, from[dst]! | operand);
         return;
       case 'call':
-        this.#callers.push(from.slice(FIRST_SAVED));
+        if (row.op === 'local') this.#callers.push(from.slice(FIRST_SAVED));
+        else from[0] = 0n;
         return;
       case 'exit':
         this.#registers = [...from.slice(0, FIRST_SAVED), ...(this.#callers.pop() ?? [])];
