@@ -118,17 +118,11 @@ describe('bpf-unpack verify', () => {
     expect(() => contractOption(lineOf(words.split(' ')))).toThrow(UsageError);
   });
 
-  it.each([
-    ['--arg r1=scalar:2..1', /min <= max/],
-    ['--arg r1=mem:99999999999:r', /2\^32/],
-    ['--writes-all r1', /not writable memory/],
-    ['--max-instructions 0', /from 1 on/],
-    ['--kernal', /kernal/],
-  ])('ends with 2 for %s', (words, says) => {
-    expect(verify('r0 = 0\nexit', ...words.split(' '))).toEqual({
+  it('ends with 2 for wrong usage', () => {
+    expect(verify('r0 = 0\nexit', '--arg', 'r1=scalar:2..1')).toEqual({
       status: 2,
       out: '',
-      err: expect.stringMatching(says),
+      err: expect.stringMatching(/min <= max/),
     });
   });
 

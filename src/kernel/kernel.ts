@@ -22,7 +22,7 @@ import {
   writeValue,
 } from './syscall.js';
 import { signature, typesOf } from './types.js';
-import { callerOf, isVariable, type Maps, type Ours, slots, WORD_BYTES, wrap } from './wrap.js';
+import { callerOf, isVariable, type Maps, type Ours, requireFixed, slots, WORD_BYTES, wrap } from './wrap.js';
 
 export interface KernelOptions {
   /**
@@ -46,9 +46,13 @@ export class KernelMemory {
   readonly #fds: number[] = [];
   #open = true;
 
-  /** @throws ArgumentError for a bad contract or option; EngineError 'E-KERNEL' where bpf(2) is not permitted, 'E-PLATFORM' elsewhere */
+  /**
+   * @throws ArgumentError for a bad contract or option; EngineError 'E-KERNEL' for an argument that the
+   * kernel cannot be given, and where bpf(2) is not permitted, 'E-PLATFORM' elsewhere
+   */
   constructor(contract: Contract, options: KernelOptions = {}) {
     this.#contract = checkContract(contract);
+    requireFixed(this.#contract);
     const as = options?.as ?? 'map values';
     if (as !== 'map values' && as !== 'global function')
       throw new ArgumentError('A-RANGE', `as must be 'map values' or 'global function', got ${String(as)}`);

@@ -7,6 +7,7 @@ import { encodeProgram } from '../bpf/encode.js';
 import { row } from '../bpf/isa.js';
 import { type Instruction, instruction, makeProgram, type Program, slotsOf } from '../bpf/program.js';
 import { MAX_U64 } from '../bytes.js';
+import { EngineError } from '../errors.js';
 
 export const WORD_BYTES = 8;
 /** The src field of an LD_IMM64 whose immediate is a map's descriptor and an offset in its value. */
@@ -24,6 +25,14 @@ export interface Maps {
 export interface Wrapped {
   readonly whole: Program;
   readonly insns: Uint8Array;
+}
+
+/** Neither a map's value nor a function's parameter is memory whose length differs from run to run. */
+export function requireFixed({ args }: Contract): void {
+  const index = args.findIndex((spec) => spec && spec.kind !== 'memory' && spec.kind !== 'scalar');
+  if (index < 0) return;
+  const message = `the kernel is given memory of fixed sizes and numbers only, and r${index + 1} is neither`;
+  throw new EngineError('E-KERNEL', message);
 }
 
 /** The instructions that call a program which comes right behind them. */
