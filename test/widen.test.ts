@@ -22,7 +22,7 @@ describe.each([6, 8, 16, 64])('widening of %i bits', (bits) => {
 
   it('ends any chain, however it was chosen, within the stated number of steps', () => {
     const next = seeded(bits);
-    for (let round = 0; round < 300; round++) {
+    for (let round = 0; round < 100; round++) {
       const thresholds = Array.from({ length: next(4) }, () => randomBits(next, 1 + next(bits)));
       const ys = function* () {
         for (let i = 0; i < 200; i++) {

@@ -74,8 +74,9 @@ function equal(a: Word, b: Word): Refined {
 function someBit(a: Word, b: Word): Refined {
   const possible = (a.t.value | a.t.mask) & (b.t.value | b.t.mask);
   if (possible === 0n) return undefined;
-  const single = (possible & (possible - 1n)) === 0n;
-  return single ? both(withBits(a, possible, possible), withBits(b, possible, possible)) : [a, b];
+  const lowest = possible & -possible;
+  if (possible === lowest) return both(withBits(a, lowest, lowest), withBits(b, lowest, lowest));
+  return both(atLeast(a, 'u', lowest), atLeast(b, 'u', lowest));
 }
 
 function noBit(a: Word, b: Word): Refined {

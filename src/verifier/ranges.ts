@@ -69,8 +69,13 @@ export const UNSIGNED_OPERATORS: Readonly<Record<string, Operator>> = {
   add: (a, b, bits) => wrapUnsigned(a.min + b.min, a.max + b.max, bits),
   sub: (a, b, bits) => wrapUnsigned(a.min - b.max, a.max - b.min, bits),
   mul: (a, b, bits) => wrapUnsigned(a.min * b.min, a.max * b.max, bits),
-  and: (a, b) => ({ min: 0n, max: minimum(a.max, b.max) }),
-  or: (a, b, bits) => ({ min: maximum(a.min, b.min), max: ones(bits) }),
+  // x + y = (x & y) + (x | y) = 2 (x & y) + (x ^ y), and x | y is below 2^bits.
+  and: (a, b, bits) => ({ min: maximum(0n, a.min + b.min - ones(bits)), max: minimum(a.max, b.max) }),
+  or: (a, b, bits) => ({ min: maximum(a.min, b.min), max: minimum(ones(bits), a.max + b.max) }),
+  xor: (a, b, bits) => ({
+    min: maximum(0n, maximum(a.min - b.max, b.min - a.max)),
+    max: minimum(ones(bits), a.max + b.max),
+  }),
   lsh: (a, b, bits) => wrapUnsigned(a.min << b.min, a.max << b.max, bits),
   rsh: (a, b) => ({ min: a.min >> b.max, max: a.max >> b.min }),
   // RFC 9669: x / 0 = 0, x % 0 = x.
@@ -80,6 +85,7 @@ export const UNSIGNED_OPERATORS: Readonly<Record<string, Operator>> = {
   },
   mod(a, b) {
     if (b.max === 0n || a.max < b.min) return a;
+    if (b.min === b.max && a.min / b.min === a.max / b.min) return { min: a.min % b.min, max: a.max % b.min };
     return { min: 0n, max: b.min === 0n ? a.max : minimum(a.max, b.max - 1n) };
   },
 };

@@ -82,67 +82,46 @@ export function intersect(a: Word, b: Word): Word | undefined {
 }
 
 /**
- * Lets bits and ranges sharpen each other; undefined if they contradict each other. The numbers with the sign bit
- * clear and those with it set are two intervals, for either reading of the bits.
+ * Lets bits and ranges sharpen each other, as far as that goes; undefined if they contradict each other. The numbers
+ * with the sign bit clear and those with it set are two intervals, for either reading of the bits.
  */
-export function reduce(word: Word): Word | undefined {
-  let reduced = reduceOnce(word);
-  for (let mask = word.t.mask; reduced && reduced.t.mask !== mask; reduced = reduceOnce(reduced)) {
-    mask = reduced.t.mask;
-  }
-  return reduced;
-}
-
-function reduceOnce({ bits, t, u, s }: Word): Word | undefined {
+export function reduce({ bits, t, u, s }: Word): Word | undefined {
   const sign = 1n << BigInt(bits - 1);
   const modulus = sign << 1n;
-  const least = t.value;
-  const greatest = t.value | t.mask;
-  const clear = s.max >= 0n && (least & sign) === 0n;
-  const set = s.min < 0n && (greatest & sign) !== 0n;
+  const rest = t.mask & ~sign;
   // Both as unsigned numbers.
-  const low = clear && {
-    min: maximum(maximum(u.min, s.min), least),
-    max: minimum(minimum(u.max, s.max), greatest & (sign - 1n)),
+  const low =
+    s.max < 0n || (t.value & sign) !== 0n
+      ? undefined
+      : span({ value: t.value, mask: rest }, maximum(u.min, s.min), minimum(u.max, s.max), bits);
+  const high =
+    s.min >= 0n || ((t.value | t.mask) & sign) === 0n
+      ? undefined
+      : span(
+          { value: t.value | sign, mask: rest },
+          maximum(u.min, s.min + modulus),
+          s.max < 0n ? minimum(u.max, s.max + modulus) : u.max,
+          bits,
+        );
+  const first = low ?? high;
+  const last = high ?? low;
+  if (!first || !last) return undefined;
+  const both = tnum.union(tnum.ofRange(first.min, first.max), tnum.ofRange(last.min, last.max));
+  return {
+    bits,
+    t: tnum.intersect(t, both)!,
+    u: { min: first.min, max: last.max },
+    s: { min: high ? high.min - modulus : first.min, max: low ? low.max : last.max - modulus },
   };
-  const high = set && {
-    min: maximum(maximum(u.min, s.min + modulus), least | sign),
-    max: minimum(minimum(u.max, s.max < 0n ? s.max + modulus : u.max), greatest),
-  };
-  const hasLow = low && low.min <= low.max;
-  const hasHigh = high && high.min <= high.max;
-  if (!hasLow && !hasHigh) return undefined;
-  const min = hasLow ? low.min : (high as Range).min;
-  const max = hasHigh ? high.max : (low as Range).max;
-  const common = tnum.intersect(t, tnum.ofRange(min, max));
-  if (!common) return undefined;
-  const signed = {
-    min: hasHigh ? high.min - modulus : min,
-    max: hasLow ? low.max : max - modulus,
-  };
-  return { bits, t: common, u: { min, max }, s: signed };
 }
 
-type TnumOperator = (a: Tnum, b: Tnum, bits: number) => Tnum;
-
-const shiftBy = (b: Tnum, result: (shift: number) => Tnum, bits: number): Tnum =>
-  tnum.isConstant(b) ? result(Number(b.value)) : tnum.unknown(bits);
-const isPower = (b: Tnum) => tnum.isConstant(b) && b.value !== 0n && (b.value & (b.value - 1n)) === 0n;
-const exponent = (b: Tnum) => b.value.toString(2).length - 1;
-
-const TNUM: Readonly<Record<string, TnumOperator>> = {
-  add: tnum.add,
-  sub: tnum.sub,
-  mul: tnum.mul,
-  and: tnum.and,
-  or: tnum.or,
-  xor: tnum.xor,
-  lsh: (a, b, bits) => shiftBy(b, (shift) => tnum.lsh(a, shift, bits), bits),
-  rsh: (a, b, bits) => shiftBy(b, (shift) => tnum.rsh(a, shift), bits),
-  arsh: (a, b, bits) => shiftBy(b, (shift) => tnum.arsh(a, shift, bits), bits),
-  div: (a, b, bits) => (isPower(b) ? tnum.rsh(a, exponent(b)) : tnum.unknown(bits)),
-  mod: (a, b, bits) => (isPower(b) ? tnum.and(a, tnum.constant(b.value - 1n)) : tnum.unknown(bits)),
-};
+/** From the first to the last number of `t` in min … max. */
+function span(t: Tnum, min: bigint, max: bigint, bits: number): Range | undefined {
+  if (min > max) return undefined;
+  const first = tnum.atLeast(t, min);
+  const last = tnum.atMost(t, max, bits);
+  return first !== undefined && last !== undefined && first <= last ? { min: first, max: last } : undefined;
+}
 
 const SHIFTS = new Set(['lsh', 'rsh', 'arsh']);
 
@@ -152,7 +131,7 @@ export function alu(op: string, a: Word, b: Word): Word {
   if (op === 'neg') return alu('sub', constant(0n, a.bits), a);
   const { bits } = a;
   const right = SHIFTS.has(op) ? alu('and', b, constant(BigInt(bits - 1), bits)) : b;
-  const t = TNUM[op]?.(a.t, right.t, bits) ?? tnum.unknown(bits);
+  const t = tnum.TNUM_OPERATORS[op]?.(a.t, right.t, bits) ?? tnum.unknown(bits);
   if (tnum.isConstant(t)) return constant(t.value, bits);
   const u = UNSIGNED_OPERATORS[op]?.(a.u, right.u, bits) ?? ranges.fullUnsigned(bits);
   const s = SIGNED_OPERATORS[op]?.(a.s, right.s, bits) ?? ranges.fullSigned(bits);
