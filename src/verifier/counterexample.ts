@@ -40,7 +40,7 @@ const FAULTS: Readonly<Record<string, readonly string[]>> = {
 /** Instructions of one run of the search. */
 const RUN_INSTRUCTIONS = 4_000;
 const WORK = 40_000;
-const WORK_PER_STEP = 30;
+const WORK_PER_STEP = 10;
 /** A run of more instructions counts as one that does not end. */
 const ENDLESS = 1_000_000;
 const MAX_ENDLESS_RUNS = 3;
@@ -49,7 +49,10 @@ const MAX_MEMORY = 1 << 20;
 /** @returns undefined where none was found, which proves nothing */
 export function findCounterexample(refusal: Refusal): Counterexample | undefined {
   const { contract, code } = refusal;
-  const memory = contract.args.reduce((sum, arg) => sum + (arg?.kind === 'memory' ? arg.bytes : 0), 0);
+  const memory = contract.args.reduce(
+    (sum, arg) => sum + (arg?.kind === 'memory' ? arg.bytes : arg?.kind === 'buffer' ? arg.minBytes! : 0),
+    0,
+  );
   if ((code !== 'V-UNWRITTEN' && !FAULTS[code]) || memory > MAX_MEMORY) return undefined;
   if (isEndless(code)) return findEndless(refusal);
   const problem = problemOf(refusal, (run) => shows(refusal, run), towards(refusal));

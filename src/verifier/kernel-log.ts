@@ -37,7 +37,7 @@ export function verifierLog(program: Program, contract: Contract, options: Verif
     log.end(maxInstructions);
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
-    log.end(maxInstructions, error.report.reason);
+    log.end(maxInstructions, error.message.replace(/^instruction \d+: /, ''));
   }
   return log.text();
 }
