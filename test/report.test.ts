@@ -138,11 +138,22 @@ What the program may rely on:
     expect(loop.report.slice.map(({ insn }) => insn)).toEqual([1, 2]);
   });
 
-  const sections = [
-    ...readFileSync(new URL('../docs/verifier.md', import.meta.url), 'utf8').matchAll(
-      /### (V-[A-Z-]+)\n[\s\S]*?```bpf\n([\s\S]*?)```/g,
-    ),
-  ].map(([, code, text]) => [code!, text!] as const);
+  const document = readFileSync(new URL('../docs/verifier.md', import.meta.url), 'utf8');
+
+  it('is the one that the document shows', () => {
+    const [, text, shown] = /## Reports[\s\S]*?```bpf\n([\s\S]*?)```[\s\S]*?```\n([\s\S]*?)```/.exec(
+      document,
+    )!;
+    const args: Contract['args'] = [
+      { kind: 'memory', bytes: 32, access: 'read' },
+      { kind: 'scalar', max: 100n },
+    ];
+    expect(refusal(text!, { args }).text).toBe(shown);
+  });
+
+  const sections = [...document.matchAll(/### (V-[A-Z-]+)\n[\s\S]*?```bpf\n([\s\S]*?)```/g)].map(
+    ([, code, text]) => [code!, text!] as const,
+  );
 
   it.each(sections)('of %s points into its instruction', (code, text) => {
     const args: Contract['args'] = [
