@@ -46,7 +46,7 @@ export class ElfError extends BpfUnpackError {}
 /** An input on which a refused program does what it was refused for, as the interpreter replayed it. */
 export interface Counterexample {
   /** r1, r2, … as `interpret(program, { args, contract, strict: true, maxInstructions })` takes them, in strict mode. */
-  readonly args: (Uint8Array | bigint)[];
+  readonly args: (Uint8Array | bigint | undefined)[];
   readonly maxInstructions: number;
   readonly fault: Fault;
 }
@@ -86,10 +86,13 @@ export interface FailingOperand {
 
 /** A Counterexample whose buffers are hexadecimal and whose numbers are decimal text. */
 export interface ReportedCounterexample {
-  readonly args: readonly ({ readonly bytes: string } | { readonly number: string })[];
+  readonly args: readonly ReportedArg[];
   readonly maxInstructions: number;
   readonly fault: Fault;
 }
+
+/** `null` for what is not given, or derived from another argument. */
+export type ReportedArg = { readonly bytes: string } | { readonly number: string } | null;
 
 export interface SliceLine {
   readonly insn: number;

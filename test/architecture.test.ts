@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'jit/x64/operands.ts',
     'bpf/contract.ts',
   ],
-  exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts', 'bpf/helper.ts'],
+  exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts', 'bpf/arguments.ts', 'bpf/helper.ts'],
   kernel: ['bpf', 'elf/btf.ts', 'exec/libc.ts'],
   'unpacker.ts': ['format'],
   'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],

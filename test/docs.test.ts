@@ -20,7 +20,12 @@ describe('docs/verifier.md', () => {
       { kind: 'scalar' },
     ];
     const helpers: Contract['helpers'] = { 7: { args: [{ kind: 'scalar', max: 10n }] } };
-    const contract = code === 'V-UNWRITTEN' ? { args, writesAll: [1] } : { args, helpers };
+    const contract = {
+      args,
+      helpers,
+      writesAll: code === 'V-UNWRITTEN' ? [1] : [],
+      kernelCompatible: code === 'V-KERNEL-RULE',
+    };
     try {
       verify(assemble(text), contract, { maxInstructions: 10_000 });
       expect.fail('it was accepted');

@@ -1,5 +1,6 @@
 // Random programs for the verifier: mutants of known ones, and inputs to run them on.
 
+import { type GivenArg, isDerived } from '../src/bpf/arguments.js';
 import type { ArgSpec, Contract } from '../src/bpf/contract.js';
 import { FRAME_POINTER, ROWS } from '../src/bpf/isa.js';
 import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
@@ -63,17 +64,18 @@ function change(instructions: Instruction[], random: Random): void {
 }
 
 /** Arguments that meet a contract, of the kind that finds the ends of ranges. */
-export function inputFor(contract: Contract, random: Random): (Uint8Array | bigint)[] {
-  return contract.args.filter((arg) => arg !== undefined).map((arg) => argumentFor(arg, random));
+export function inputFor(contract: Contract, random: Random): GivenArg[] {
+  return contract.args.map((arg) => arg && argumentFor(arg, random));
 }
 
-function argumentFor(arg: ArgSpec, random: Random): Uint8Array | bigint {
+function argumentFor(arg: ArgSpec, random: Random): GivenArg {
+  if (isDerived(arg)) return undefined;
   if (arg.kind === 'scalar') {
     const { min = 0n, max = MAX_U64 } = arg;
     const near = BigInt.asUintN(64, BigInt(pick(random, IMMEDIATES)) << BigInt(random(3) * 16));
     return near < min ? min : near > max ? max : near;
   }
-  const bytes = new Uint8Array(arg.bytes);
+  const bytes = new Uint8Array(arg.kind === 'memory' ? arg.bytes : random(90));
   const style = random(3);
   if (style === 0) return bytes;
   for (let i = 0; i < bytes.length; i++) bytes[i] = style === 1 ? random(256) : pick(random, IMMEDIATES);

@@ -1,28 +1,41 @@
 // What a program may rely on when it is called: the verifier's entry state, and the boundary's duty at each call.
 
-import { byteLength, MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
+import { MAX_U64, shown } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
-
-/** An argument of a BPF program: a buffer, passed as its address (an empty one as 0), or a number. */
-export type Arg = Uint8Array | bigint;
 
 /** Arguments go in r1 to r5. */
 export const MAX_ARGS = 5;
 
 export type Access = 'read' | 'write' | 'readwrite';
+export type Alignment = 1 | 2 | 4 | 8;
 
 export type ArgSpec =
-  /** The address of `bytes` bytes; 0 when `bytes` is 0. */
-  | { readonly kind: 'memory'; readonly bytes: number; readonly access: Access }
+  /** The address of `bytes` bytes, a multiple of `align` (1, 2, 4 or 8; default: 8 where atomic operations rest on it); 0 when `bytes` is 0. */
+  | { readonly kind: 'memory'; readonly bytes: number; readonly access: Access; readonly align?: Alignment }
+  /** The address of a buffer whose length the program learns from an argument of kind 'end' or 'length'; 0 when that is 0. */
+  | {
+      readonly kind: 'buffer';
+      readonly access: Access;
+      readonly minBytes?: number;
+      readonly maxBytes?: number;
+    }
+  /** The address behind the last byte of the buffer that argument `of` (0 = r1) is; derived at the call. */
+  | { readonly kind: 'end'; readonly of: number }
+  /** The number of bytes of the buffer that argument `of` is; derived at the call. */
+  | { readonly kind: 'length'; readonly of: number }
   /** An unsigned 64-bit number from `min` (default 0) to `max` (default 2^64 - 1). */
   | { readonly kind: 'scalar'; readonly min?: bigint; readonly max?: bigint };
+
+export type MemorySpec = ArgSpec & { readonly kind: 'memory' };
+export type BufferSpec = ArgSpec & { readonly kind: 'buffer' };
+export type ScalarSpec = ArgSpec & { readonly kind: 'scalar' };
 
 /** What a helper function takes in r1, r2, … and returns in r0. */
 export interface HelperSpec {
   /** Memory of at least one byte, read, written wholly, or both; and numbers. */
-  readonly args: readonly ArgSpec[];
+  readonly args: readonly (MemorySpec | ScalarSpec)[];
   /** The least and the greatest number that it returns, unsigned. Default: any 64-bit number. */
   readonly returns?: { readonly min?: bigint; readonly max?: bigint };
 }
@@ -38,6 +51,10 @@ export interface Contract {
   readonly disjoint?: boolean;
   /** Whether r0 and written memory may hold addresses. Default: they may not. */
   readonly allowPointerLeaks?: boolean;
+  /** Whether to refuse also what Linux refuses and RFC 9669 defines; see docs/verifier.md. Default: no. */
+  readonly kernelCompatible?: boolean;
+  /** Instructions that the verifier walks at most, over all paths, and that the interpreter runs at most. */
+  readonly maxInstructions?: number;
 }
 
 // A displacement has 16 signed bits and a JavaScript buffer at most 2^53 bytes; 2^32 keeps sums far from either end.
@@ -68,6 +85,10 @@ export function checkContract(contract: Contract): Contract {
   if (contract.args.length > MAX_ARGS)
     throw bad(`a program has at most ${MAX_ARGS} arguments, got ${contract.args.length}`);
   const args = Array.from(contract.args, (arg, i) => checkArg(arg, `args[${i}] (r${i + 1})`, bad));
+  for (const [i, arg] of args.entries()) {
+    if ((arg?.kind === 'end' || arg?.kind === 'length') && args[arg.of]?.kind !== 'buffer')
+      throw bad(`args[${i}] (r${i + 1}) is the ${arg.kind} of args[${shown(arg.of)}], which is no buffer`);
+  }
   const writesAll = contract.writesAll ?? [];
   if (!Array.isArray(writesAll)) throw bad('writesAll must be an array of argument indexes');
   for (const index of writesAll) {
@@ -76,15 +97,20 @@ export function checkContract(contract: Contract): Contract {
       throw bad(`writesAll names args[${String(index)}], which is not writable memory`);
     }
   }
-  for (const flag of ['disjoint', 'allowPointerLeaks'] as const) {
+  for (const flag of ['disjoint', 'allowPointerLeaks', 'kernelCompatible'] as const) {
     if (contract[flag] !== undefined && typeof contract[flag] !== 'boolean')
       throw bad(`${flag} must be true or false`);
   }
+  const { maxInstructions } = contract;
+  if (maxInstructions !== undefined && !(Number.isSafeInteger(maxInstructions) && maxInstructions >= 1))
+    throw bad(`maxInstructions must be a whole number from 1, got ${shown(maxInstructions)}`);
   return Object.freeze({
     args: Object.freeze(args),
     writesAll: Object.freeze([...writesAll]),
     disjoint: contract.disjoint ?? false,
     allowPointerLeaks: contract.allowPointerLeaks ?? false,
+    kernelCompatible: contract.kernelCompatible ?? false,
+    ...(maxInstructions !== undefined && { maxInstructions }),
     helpers: checkHelpers(contract.helpers, bad),
   });
 }
@@ -117,9 +143,8 @@ export function checkHelper(spec: HelperSpec, id: number | string, bad: Bad): He
     throw bad(`${name} must be { args, returns? } with at most ${MAX_ARGS} args`);
   const args = Array.from(spec.args, (given: ArgSpec | undefined, i) => {
     const arg = checkArg(given, `${name}.args[${i}]`, bad);
-    if (!arg || (arg.kind === 'memory' && arg.bytes === 0))
-      throw bad(`${name}.args[${i}] must be a number or memory of at least one byte`);
-    return arg;
+    if (arg?.kind === 'scalar' || (arg?.kind === 'memory' && arg.bytes > 0)) return arg;
+    throw bad(`${name}.args[${i}] must be a number or memory of at least one byte`);
   });
   const { min, max } = checkScalar(spec.returns ?? {}, `${name}.returns`, bad);
   return Object.freeze({ args: Object.freeze(args), returns: Object.freeze({ min, max }) });
@@ -127,18 +152,49 @@ export function checkHelper(spec: HelperSpec, id: number | string, bad: Bad): He
 
 function checkArg(arg: ArgSpec | undefined, name: string, bad: Bad): ArgSpec | undefined {
   if (arg === undefined || arg === null) return undefined;
-  if (arg.kind === 'memory') {
-    const { bytes, access } = arg;
-    if (!Number.isInteger(bytes) || bytes < 0 || bytes > MAX_REGION_BYTES) {
-      throw bad(`${name}: bytes must be a whole number from 0 to 2^32, got ${bytes}`);
-    }
-    if (access !== 'read' && access !== 'write' && access !== 'readwrite') {
-      throw bad(`${name}: access must be 'read', 'write' or 'readwrite', got ${JSON.stringify(access)}`);
-    }
-    return Object.freeze({ kind: 'memory', bytes, access });
+  switch (arg.kind) {
+    case 'memory':
+      return checkMemory(arg, name, bad);
+    case 'buffer':
+      return checkBuffer(arg, name, bad);
+    case 'end':
+    case 'length':
+      return Object.freeze({ kind: arg.kind, of: arg.of });
+    case 'scalar':
+      return Object.freeze({ kind: 'scalar', ...checkScalar(arg, name, bad) });
+    default:
+      throw bad(`${name}: kind must be 'memory', 'buffer', 'end', 'length' or 'scalar'`);
   }
-  if (arg.kind !== 'scalar') throw bad(`${name}: kind must be 'memory' or 'scalar'`);
-  return Object.freeze({ kind: 'scalar', ...checkScalar(arg, name, bad) });
+}
+
+function checkMemory({ bytes, access, align }: MemorySpec, name: string, bad: Bad): MemorySpec {
+  checkSize(bytes, `${name}: bytes`, bad);
+  checkAccess(access, name, bad);
+  if (align !== undefined && ![1, 2, 4, 8].includes(align))
+    throw bad(`${name}: align must be 1, 2, 4 or 8, got ${shown(align)}`);
+  return Object.freeze({ kind: 'memory', bytes, access, ...(align !== undefined && { align }) });
+}
+
+function checkBuffer(
+  { access, minBytes = 0, maxBytes = MAX_REGION_BYTES }: BufferSpec,
+  name: string,
+  bad: Bad,
+): BufferSpec {
+  checkSize(minBytes, `${name}: minBytes`, bad);
+  checkSize(maxBytes, `${name}: maxBytes`, bad);
+  checkAccess(access, name, bad);
+  if (minBytes > maxBytes) throw bad(`${name}: minBytes ${minBytes} is more than maxBytes ${maxBytes}`);
+  return Object.freeze({ kind: 'buffer', access, minBytes, maxBytes });
+}
+
+function checkSize(bytes: unknown, name: string, bad: Bad): void {
+  if (Number.isInteger(bytes) && (bytes as number) >= 0 && (bytes as number) <= MAX_REGION_BYTES) return;
+  throw bad(`${name} must be a whole number from 0 to 2^32, got ${shown(bytes)}`);
+}
+
+function checkAccess(access: unknown, name: string, bad: Bad): void {
+  if (access === 'read' || access === 'write' || access === 'readwrite') return;
+  throw bad(`${name}: access must be 'read', 'write' or 'readwrite', got ${JSON.stringify(access)}`);
 }
 
 function checkScalar(
@@ -153,65 +209,3 @@ function checkScalar(
   }
   return { min, max };
 }
-
-/**
- * Takes the arguments of a call once, so that what is checked is what is passed.
- * @returns at most five plain buffers and numbers from 0 to 2^64 - 1
- * @throws ArgumentError naming the argument
- */
-export function takeArgs(args: unknown): Arg[] {
-  if (!Array.isArray(args) || args.length > MAX_ARGS) {
-    throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
-  }
-  return Array.from(args, (arg: unknown, index) => {
-    if (typeof arg !== 'bigint') return requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
-    requireBigint(arg, 0n, MAX_U64, argName(index));
-    return arg;
-  });
-}
-
-/**
- * Checks that arguments are what a contract promises of them. A buffer may be longer than the contract's memory.
- * @param addressOf tells addresses apart where two SharedArrayBuffer objects may be one memory
- * @throws ArgumentError naming the argument: 'A-ARGS', 'A-TYPE', 'A-LENGTH', 'A-RANGE' or 'A-OVERLAP'
- */
-export function requireContract(
-  args: readonly Arg[],
-  contract: Contract,
-  addressOf?: (bytes: Uint8Array) => bigint,
-): void {
-  if (args.length !== contract.args.length) {
-    throw new ArgumentError(
-      'A-ARGS',
-      `the program takes ${contract.args.length} arguments, got ${args.length}`,
-    );
-  }
-  contract.args.forEach((spec, i) => {
-    if (spec?.kind === 'memory') requireBytes(args[i], spec.bytes, argName(i));
-    else if (spec?.kind === 'scalar') requireBigint(args[i], spec.min ?? 0n, spec.max ?? MAX_U64, argName(i));
-  });
-  if (contract.disjoint) requireDisjoint(args, contract, addressOf);
-}
-
-function requireDisjoint(
-  args: readonly Arg[],
-  contract: Contract,
-  addressOf: ((bytes: Uint8Array) => bigint) | undefined,
-): void {
-  const memory = args.map((arg, i) => memoryOf(arg, contract.args[i]));
-  memory.forEach((one, b) => {
-    memory.slice(0, b).forEach((other, a) => {
-      if (!one || !other || !overlap(one, other, addressOf)) return;
-      const message = `${argName(a)} and ${argName(b)} overlap, and the contract promises memory that does not`;
-      throw new ArgumentError('A-OVERLAP', message);
-    });
-  });
-}
-
-/** The bytes of an argument that the contract gives to the program; undefined for a number. */
-export function memoryOf(arg: Arg, spec: ArgSpec | undefined): Uint8Array | undefined {
-  if (typeof arg === 'bigint') return undefined;
-  return spec?.kind === 'memory' && byteLength(arg) !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
-}
-
-export const argName = (index: number): string => `args[${index}] (r${index + 1})`;

@@ -3,7 +3,8 @@
 
 import { byteLength, MAX_U64, requireBytes, shown } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
-import { type Arg, type ArgSpec, argName, checkHelper, type HelperSpec } from './contract.js';
+import { type Arg, argName, type GivenArg } from './arguments.js';
+import { checkHelper, type HelperSpec, type MemorySpec } from './contract.js';
 
 /** Takes a number as a bigint and memory as its bytes; what it leaves in memory that it may write is copied back. */
 export type HelperFunction = (...args: Arg[]) => bigint;
@@ -15,13 +16,11 @@ export interface Helper extends HelperSpec {
 /** By the number in `call`. */
 export type Helpers = Readonly<Record<number, Helper>>;
 
-type MemoryArg = ArgSpec & { readonly kind: 'memory' };
-
 /** The registers and the memory of a call, as an engine has them; `index` 0 is r1. */
 export interface HelperCall {
   number(index: number): bigint;
   /** A copy of memory at an address in a register, zeros where it is only written. */
-  take(index: number, spec: MemoryArg): Uint8Array;
+  take(index: number, spec: MemorySpec): Uint8Array;
   give(index: number, bytes: Uint8Array): void;
   /** @throws ArgumentError if the memory of the running call has gone or changed its size */
   requireIntact(): void;
@@ -84,11 +83,11 @@ function requireInRange(
 }
 
 /** Remembers the buffers of a call; the check says whether a helper function has detached or resized one. */
-export function watchBuffers(args: readonly Arg[]): () => void {
-  const before = args.map((arg) => (typeof arg === 'bigint' ? 0 : byteLength(arg)));
+export function watchBuffers(args: readonly GivenArg[]): () => void {
+  const before = args.map((arg) => (typeof arg === 'object' ? byteLength(arg) : 0));
   return () =>
     args.forEach((arg, i) => {
-      if (typeof arg === 'bigint' || byteLength(arg) === before[i]) return;
+      if (typeof arg !== 'object' || byteLength(arg) === before[i]) return;
       const message = `${argName(i)} had ${before[i]} bytes and has ${byteLength(arg)} now: a helper function must not detach or resize a buffer in use`;
       throw new ArgumentError('A-IN-USE', message);
     });

@@ -1,24 +1,25 @@
 // The interpreter: a full engine, and the oracle of the compilers. Every access is checked.
 
-import { requireInteger } from '../bytes.js';
+import { byteLength, requireInteger } from '../bytes.js';
 import { ExecutionError } from '../errors.js';
 import { arithmetic, atomicResult, comparison, signExtend, swapBytes } from './alu.js';
-import { type Contract, checkContract, memoryOf, requireContract, takeArgs } from './contract.js';
+import { type GivenArg, isDerived, memoryOf, requireContract, takeArgs } from './arguments.js';
+import { type ArgSpec, type Contract, checkContract } from './contract.js';
 import { callHelper, type Helper, type Helpers, takeHelpers, watchBuffers } from './helper.js';
 import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
 import { type Instruction, type Program, requireProgram } from './program.js';
 
 export interface InterpretOptions {
-  /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place. */
-  readonly args: readonly (Uint8Array | bigint)[];
+  /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place; undefined: not given, or derived. */
+  readonly args: readonly GivenArg[];
   /** What the program may rely on and may do: enforced. With `strict`, bytes of `writesAll` left unwritten are named. */
   readonly contract?: Contract;
   /** The helper functions that the program may call. Where the contract has a signature, that one counts. */
   readonly helpers?: Helpers;
   /** Also faults on reads of registers and stack bytes that were never written. */
   readonly strict?: boolean;
-  /** Default: ten million. */
+  /** Default: the contract's, or ten million. */
   readonly maxInstructions?: number;
   /** Sees each instruction's slot and r0 to r10 before it runs; the array is the machine's own. */
   readonly onStep?: (insn: number, registers: readonly (Word | undefined)[]) => void;
@@ -57,36 +58,52 @@ class Machine {
   readonly #onStep: InterpretOptions['onStep'];
   readonly #helpers: ReadonlyMap<number, Helper>;
   readonly #requireIntact: () => void;
-  readonly #args: readonly Word[];
+  readonly #args: readonly (Word | undefined)[];
   /** Undefined: never written. Outside of strict mode all start as 0. */
   readonly #registers: (Word | undefined)[];
   readonly #callers: { readonly back: number; readonly saved: readonly (Word | undefined)[] }[] = [];
 
   constructor(
     program: Program,
-    { args, contract, helpers, strict = false, maxInstructions = MAX_INSTRUCTIONS, onStep }: InterpretOptions,
+    { args, contract, helpers, strict = false, maxInstructions, onStep }: InterpretOptions,
   ) {
     this.#program = program;
     this.#strict = strict;
-    this.#limit = maxInstructions;
     this.#onStep = onStep;
     this.#contract = contract && checkContract(contract);
+    this.#limit = maxInstructions ?? this.#contract?.maxInstructions ?? MAX_INSTRUCTIONS;
     if (this.#contract) requireContract(args, this.#contract);
     this.#helpers = takeHelpers(helpers, this.#contract?.helpers);
     this.#requireIntact = watchBuffers(args);
     this.#memory = new Memory(strict);
-    this.#args = args.map((arg, i) => {
-      if (typeof arg === 'bigint') return { value: arg, region: 0 };
-      const spec = this.#contract?.args[i];
-      const access = spec?.kind === 'memory' ? spec.access : 'readwrite';
-      return this.#memory.addBuffer(`r${i + 1}'s memory`, memoryOf(arg, spec)!, access);
-    });
+    this.#args = this.#passed(args);
     this.#registers = new Array(REGISTERS).fill(strict ? undefined : ZERO);
     this.#args.forEach((word, i) => {
       const given = !strict || !this.#contract || this.#contract.args[i] !== undefined;
-      if (given) this.#registers[i + 1] = word;
+      if (given && word) this.#registers[i + 1] = word;
     });
     this.#registers[FRAME_POINTER] = this.#memory.pushFrame();
+  }
+
+  /** What goes into r1, r2, …; undefined for what is not given. */
+  #passed(args: readonly GivenArg[]): (Word | undefined)[] {
+    const specs = this.#contract?.args ?? [];
+    const given = args.map((arg, i) => {
+      if (typeof arg !== 'object') return arg === undefined ? undefined : scalar(arg);
+      const spec = specs[i];
+      const access = spec?.kind === 'memory' || spec?.kind === 'buffer' ? spec.access : 'readwrite';
+      return this.#memory.addBuffer(`r${i + 1}'s memory`, memoryOf(arg, spec)!, access);
+    });
+    const derived = (spec: ArgSpec | undefined): Word | undefined => {
+      if (!spec || !isDerived(spec)) return undefined;
+      const length = BigInt(byteLength(args[spec.of] as Uint8Array));
+      const { value, region } = given[spec.of]!;
+      return spec.kind === 'end' ? { value: value + length, region } : scalar(length);
+    };
+    return Array.from(
+      { length: Math.max(args.length, specs.length) },
+      (_, i) => given[i] ?? derived(specs[i]),
+    );
   }
 
   run(): InterpretResult {

@@ -7,7 +7,7 @@
 // grow on demand; whatever is unused holds int3.
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import type { Arg } from '../bpf/contract.js';
+import type { GivenArg } from '../bpf/arguments.js';
 import type { Helpers } from '../bpf/helper.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
@@ -83,7 +83,7 @@ export class Routine {
    * @returns r0, unsigned
    * @throws ArgumentError if an argument does not meet the contract that the code was proven under, and 'A-FREED'
    */
-  call(args: readonly Arg[]): bigint {
+  call(args: readonly GivenArg[]): bigint {
     return inside.call(this.#arena, this, args);
   }
 
@@ -101,7 +101,7 @@ type SixArgs = readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, 
 /** What this file does with an arena and its users cannot. */
 let inside: {
   placement(arena: CodeArena, routine: Routine): Placement;
-  call(arena: CodeArena, routine: Routine, args: readonly Arg[]): bigint;
+  call(arena: CodeArena, routine: Routine, args: readonly GivenArg[]): bigint;
   callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint;
   free(arena: CodeArena, routine: Routine): void;
 };
@@ -250,7 +250,7 @@ export class CodeArena {
     );
   }
 
-  #call(routine: Routine, args: readonly Arg[]): bigint {
+  #call(routine: Routine, args: readonly GivenArg[]): bigint {
     const placement = this.#placementOf(routine);
     const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());

@@ -1,31 +1,47 @@
 // The call boundary: what the proof assumed of the arguments is checked here, before the FFI sees them.
 
-import { type Arg, argName, requireContract, takeArgs } from '../bpf/contract.js';
+import { type Arg, argName, type GivenArg, requireContract, takeArgs } from '../bpf/arguments.js';
+import type { Alignment, ArgSpec } from '../bpf/contract.js';
 import { byteLength } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
 /** The five words to pass: memory of no bytes as 0, registers that are not arguments as 0. */
-export function checkArgs(given: readonly Arg[], code: MachineCode, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
+export function checkArgs(
+  given: readonly GivenArg[],
+  code: MachineCode,
+  libc: Libc,
+): [Arg, Arg, Arg, Arg, Arg] {
   const args = takeArgs(given);
+  const specs = code.abi?.args ?? [];
   if (code.abi) requireContract(args, code.abi, libc.addressOf);
-  if (code.needsAlignment) for (const [i, arg] of args.entries()) requireAligned(arg, i, libc);
-  const word = (i: number): Arg => {
-    const arg = args[i] ?? 0n;
-    if (typeof arg === 'bigint') return arg;
-    const spec = code.abi?.args[i];
-    // The verifier takes memory of no bytes for the number 0, however long the buffer is.
-    const bytes = spec?.kind === 'memory' ? spec.bytes : byteLength(arg);
-    return bytes === 0 ? 0n : arg;
-  };
+  for (const [i, arg] of args.entries()) requireAligned(arg, alignmentOf(specs[i], code), i, libc);
+  const word = (i: number): Arg => wordOf(args[i], specs[i], args, libc);
   return [word(0), word(1), word(2), word(3), word(4)];
 }
 
-function requireAligned(arg: Arg, index: number, libc: Libc): void {
-  if (typeof arg === 'bigint' || libc.addressOf(arg) % 8n === 0n) return;
+function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenArg[], libc: Libc): Arg {
+  if (typeof arg === 'bigint') return arg;
+  if (spec?.kind === 'end' || spec?.kind === 'length') {
+    const buffer = args[spec.of] as Uint8Array;
+    const length = BigInt(byteLength(buffer));
+    return spec.kind === 'length' || length === 0n ? length : libc.addressOf(buffer) + length;
+  }
+  // The verifier takes memory of no bytes for the number 0, however long the buffer is.
+  const bytes = spec?.kind === 'memory' ? spec.bytes : arg ? byteLength(arg) : 0;
+  return arg === undefined || bytes === 0 ? 0n : arg;
+}
+
+function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: MachineCode): Alignment {
+  if (spec?.kind === 'memory' && spec.align !== undefined) return spec.align;
+  return needsAlignment ? 8 : 1;
+}
+
+function requireAligned(arg: GivenArg, alignment: Alignment, index: number, libc: Libc): void {
+  if (typeof arg !== 'object' || alignment === 1 || libc.addressOf(arg) % BigInt(alignment) === 0n) return;
   throw new ArgumentError(
     'A-ALIGN',
-    `${argName(index)} must start at a multiple of 8 bytes: the routine has atomic operations on it`,
+    `${argName(index)} must start at a multiple of ${alignment} bytes: the routine was proven for that`,
   );
 }

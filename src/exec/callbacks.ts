@@ -2,7 +2,7 @@
 // number that is written into the code says which helper of which routine is meant. The numbers, the flag and the
 // running call are the thread's own: so code that calls helper functions runs in the thread that placed it.
 
-import type { Arg } from '../bpf/contract.js';
+import type { Arg } from '../bpf/arguments.js';
 import { callHelper, type Helper, type Helpers, takeHelpers, watchBuffers } from '../bpf/helper.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';

@@ -1,14 +1,8 @@
 // The Linux kernel as a second verifier and one more engine. A contract's memory is the values of array maps, which the
 // program is given as they are, or as a global function's pointers to structs of those sizes.
 
-import {
-  type Arg,
-  type Contract,
-  checkContract,
-  memoryOf,
-  requireContract,
-  takeArgs,
-} from '../bpf/contract.js';
+import { type GivenArg, memoryOf, requireContract, takeArgs } from '../bpf/arguments.js';
+import { type Contract, checkContract } from '../bpf/contract.js';
 import { type Program, requireProgram } from '../bpf/program.js';
 import { ArgumentError, EngineError, VerifierError } from '../errors.js';
 import {
@@ -106,7 +100,7 @@ export class KernelMemory {
     return fd;
   }
 
-  #run(fd: number, given: readonly Arg[]): bigint {
+  #run(fd: number, given: readonly GivenArg[]): bigint {
     this.#requireOpen();
     const args = takeArgs(given);
     requireContract(args, this.#contract);
@@ -148,10 +142,10 @@ export class KernelProgram {
   readonly loadMicroseconds: number;
   /** The verifier's log, if it was asked for; otherwise empty. */
   readonly log: string;
-  readonly #run: (args: readonly Arg[]) => bigint;
+  readonly #run: (args: readonly GivenArg[]) => bigint;
 
   /** @internal */
-  constructor(fd: number, loadMicroseconds: number, log: string, run: (args: readonly Arg[]) => bigint) {
+  constructor(fd: number, loadMicroseconds: number, log: string, run: (args: readonly GivenArg[]) => bigint) {
     this.#fd = fd;
     this.loadMicroseconds = loadMicroseconds;
     this.log = log;
@@ -168,7 +162,7 @@ export class KernelProgram {
   }
 
   /** Runs it on copies of the buffers, which are written back. @returns r0, unsigned 64 bits */
-  call(args: readonly Arg[]): bigint {
+  call(args: readonly GivenArg[]): bigint {
     this.#requireFd();
     return this.#run(args);
   }

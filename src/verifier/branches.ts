@@ -37,11 +37,12 @@ export function comparisonOf(instruction: Instruction, state: State): Comparison
     if (equality) return { kind: 'numbers', op, bits, a: x, b: y };
     // Addresses are ordered as offsets are only where neither lies outside of the region; offsets are signed.
     const order = SIGNED_ORDER[op];
-    if (!order || !inside(a) || !inside(b)) return { kind: 'opaque' };
+    if (!order || !inside(a, state) || !inside(b, state)) return { kind: 'opaque' };
     return { kind: 'numbers', op: order, bits, a: x, b: y };
   }
   const [pointer, number] = a instanceof Pointer ? [a, b as Lazy] : [b as Pointer, a];
-  if (equality && isZero(number) && inside(pointer)) return { kind: 'decided', taken: op === 'jne' };
+  if (equality && isZero(number) && inside(pointer, state) && !mayBeEmpty(pointer, state))
+    return { kind: 'decided', taken: op === 'jne' };
   return { kind: 'opaque' };
 }
 
@@ -53,13 +54,22 @@ const SIGNED_ORDER: Readonly<Record<string, string>> = {
   jle: 'jsle',
 };
 
-/** Whether a pointer leads into its region, or just past it: then its address is not 0 and does not wrap. */
-function inside({ region, offset }: Pointer): boolean {
+/**
+ * Whether a pointer leads into its region, or just past it, so that its address does not wrap. Past the end of a
+ * buffer it may lead as far as no address wraps: that is how its end is looked for.
+ */
+function inside({ region, offset }: Pointer, state: State): boolean {
   const { s } = offset.known.whole;
-  const within = s.min >= region.start && s.max <= endOf(region);
+  const within = s.min >= region.start && s.max <= (isBuffer(region, state) ? MAX_REACH : endOf(region));
   if (within) offset.need();
   return within;
 }
+
+const isBuffer = ({ arg }: Region, state: State) => arg >= 0 && state.lengths[arg] !== undefined;
+
+/** The address of a buffer of no bytes is 0. */
+const mayBeEmpty = ({ region }: Pointer, state: State): boolean =>
+  isBuffer(region, state) && state.lengths[region.arg]!.need().whole.u.min === 0n;
 
 const endOf = (region: Region) => region.start + region.bytes;
 
@@ -85,13 +95,52 @@ export function branch(instruction: Instruction, state: State): Ways {
   const { op, bits, a, b } = comparison;
   const taken = assume(op, bits, a, b);
   const next = assume(OPPOSITE[op]!, bits, a, b);
+  const opposite = OPPOSITE[op]!;
   if (taken && next) {
-    return { taken: learn(fork(state), a, b, taken), next: learn(state, a, b, next) };
+    const other = fork(state);
+    relate(other, op, bits, a, b);
+    relate(state, opposite, bits, a, b);
+    return { taken: learn(other, a, b, taken), next: learn(state, a, b, next) };
   }
   a.need();
   b.need();
+  relate(state, taken ? op : opposite, bits, a, b);
   return { taken: taken && learn(state, a, b, taken), next: next && learn(state, a, b, next) };
 }
+
+/** How the two sides of an order compare: the smaller one first. */
+const ORDERS: Readonly<Record<string, { readonly swap: boolean; readonly strict: boolean }>> = {
+  jle: { swap: false, strict: false },
+  jlt: { swap: false, strict: true },
+  jge: { swap: true, strict: false },
+  jgt: { swap: true, strict: true },
+  jsle: { swap: false, strict: false },
+  jslt: { swap: false, strict: true },
+  jsge: { swap: true, strict: false },
+  jsgt: { swap: true, strict: true },
+};
+
+/** Notes how far a number reaches in a buffer, if it was compared with the buffer's length or end. */
+function relate(state: State, op: string, bits: number, a: Lazy, b: Lazy): void {
+  const order = ORDERS[op];
+  if (!order || bits !== 64) return;
+  const [less, more] = order.swap ? [b, a] : [a, b];
+  state.lengths.forEach((length, arg) => {
+    if (!length || more.link.origin !== length.link.origin || less.link.origin === length.link.origin) return;
+    // Only where neither number has wrapped do they compare as integers do.
+    const [{ s: least }, { s: most }] = [less.need().whole, more.need().whole];
+    if (most.min < 0n || most.max > MAX_REACH || (op.startsWith('js') && least.min < -MAX_REACH)) return;
+    const { origin, plus } = less.track().link;
+    const upTo = plus - (more.link.plus - length.link.plus) + (order.strict ? 1 : 0);
+    state.reaches = [...state.reaches.slice(1 - MAX_REACHES), { arg, origin, upTo }];
+  });
+}
+
+/** The latest are kept: in a loop that is walked round by round there are ever more. */
+const MAX_REACHES = 32;
+
+/** Addresses of user space are below 2^56, so what is added to one below this does not wrap. */
+const MAX_REACH = 1n << 33n;
 
 type Learnt = readonly [Scalar, Scalar];
 

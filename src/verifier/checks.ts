@@ -1,6 +1,6 @@
 // What each instruction requires of the state before it, as data; and the check of each requirement.
 
-import type { ArgSpec, Contract } from '../bpf/contract.js';
+import type { Contract, HelperSpec } from '../bpf/contract.js';
 import { MAX_FRAMES, type Row, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import { MAX_U64 } from '../bytes.js';
@@ -207,9 +207,35 @@ function checkAccess(access: Access, state: State, leaks: boolean): void {
   if (region.access === 'write' && action !== 'write')
     throw new Rejection('V-WRITE-ONLY', `${accessText(access)} of ${region.name}, which may only be written`);
   const { first, last } = offsetsOf(pointer, off);
-  if (first < region.start || last + size > region.start + region.bytes) throw outOfBounds(pointer, access);
+  if (state.lengths[region.arg]) checkReach(pointer, access, state);
+  else if (first < region.start || last + size > region.start + region.bytes)
+    throw outOfBounds(pointer, access);
   if (action !== 'write' && region.frame >= 0) checkStackRead(state, region, first, last, access, leaks);
 }
+
+/** In a buffer, whose length is known by comparisons only. */
+function checkReach(pointer: Pointer, access: Access, state: State): void {
+  const { region, offset } = pointer;
+  const { off, size, action } = access;
+  const { first, last } = offsetsOf(pointer, off);
+  const certain = Number(state.lengths[region.arg]!.need().whole.u.min);
+  if (first >= 0 && last + size <= certain) return;
+  const { origin, plus } = offset.link;
+  const reaches = state.reaches.some(
+    (reach) => reach.arg === region.arg && reach.origin === origin && plus + off + size <= reach.upTo,
+  );
+  if (first >= 0 && last <= MAX_OFFSET && reaches) return;
+  if (first < 0) throw outOfBounds(pointer, access);
+  const code = action === 'read' ? 'V-OOB-READ' : 'V-OOB-WRITE';
+  const place = `${accessText(access)} at ${region.base}${withSign(BigInt(first))}..${last + size}`;
+  throw new Rejection(
+    code,
+    `${place} may reach past the end of ${region.name}, of which ${certain} bytes are known to be there; compare with its end or length first`,
+  );
+}
+
+/** Far below where addresses wrap. */
+const MAX_OFFSET = 2 ** 33;
 
 function accessText({ action, size, byHelper, register }: Access): string {
   if (byHelper) return `the helper function's ${size}-byte ${action} through r${register}`;
@@ -255,13 +281,19 @@ function checkStackRead(
   throw leak(`${what} of ${region.name}, where byte ${byte} may be part of an address`);
 }
 
-/** Regions and frames begin at multiples of 8. */
+/** Frames begin at multiples of 8, and arguments' memory where the contract does not say otherwise. */
 function checkAligned(operand: Operand, instruction: Instruction, state: State): void {
   const { row, off } = instruction;
   const { size } = row;
   const pointer = topOf(state).registers[registerOf(operand, instruction)] as Pointer;
   const { t } = pointer.offset.need().whole;
   const possible = ((t.value + BigInt(off)) | t.mask) & BigInt(size - 1);
+  const { align = 8, name } = pointer.region;
+  if (align < size)
+    throw new Rejection(
+      'V-ALIGN',
+      `a ${size}-byte atomic operation on ${name}, which by the contract is aligned to ${align} only`,
+    );
   if (possible === 0n) return;
   throw new Rejection(
     'V-ALIGN',
@@ -283,7 +315,13 @@ function checkCall({ row, imm }: Instruction, state: State, contract: Contract, 
     );
 }
 
-function checkHelperArg(arg: ArgSpec, register: number, helper: number, state: State, leaks: boolean): void {
+function checkHelperArg(
+  arg: HelperSpec['args'][number],
+  register: number,
+  helper: number,
+  state: State,
+  leaks: boolean,
+): void {
   if (arg.kind === 'memory') {
     const access = { register, off: 0, size: arg.bytes, byHelper: true };
     if (arg.access !== 'write') checkAccess({ ...access, action: 'read' }, state, leaks);

@@ -1,5 +1,6 @@
 // What there is to tell of a refusal. It is made when somebody asks: the walk is then walked once more, and watched.
 
+import type { GivenArg } from '../bpf/arguments.js';
 import type { Contract } from '../bpf/contract.js';
 import { contractText } from '../bpf/contract-text.js';
 import type { Instruction, Program } from '../bpf/program.js';
@@ -8,6 +9,7 @@ import {
   type Counterexample,
   type Explanation,
   type FailingOperand,
+  type ReportedArg,
   type SliceLine,
   VerifierError,
   type VerifierReport,
@@ -97,8 +99,10 @@ class Reasons implements Explanation {
   }
 }
 
-const argText = (arg: Uint8Array | bigint) =>
-  typeof arg === 'bigint' ? { number: String(arg) } : { bytes: Buffer.from(arg).toString('hex') };
+function argText(arg: GivenArg): ReportedArg {
+  if (arg === undefined) return null;
+  return typeof arg === 'bigint' ? { number: String(arg) } : { bytes: Buffer.from(arg).toString('hex') };
+}
 
 interface Way {
   /** Up to the failing instruction, where that one was come to. */

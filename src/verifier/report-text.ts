@@ -42,7 +42,9 @@ function sliceLines(slice: readonly SliceLine[]): string[] {
 }
 
 function inputLines({ args, fault }: ReportedCounterexample): string[] {
-  const given = args.map((arg, i) => `r${i + 1}: ${'number' in arg ? arg.number : bytesText(arg.bytes)}`);
+  const given = args.flatMap((arg, i) =>
+    arg === null ? [] : [`r${i + 1}: ${'number' in arg ? arg.number : bytesText(arg.bytes)}`],
+  );
   return [...given, `${fault.message} [${fault.code}]`];
 }
 

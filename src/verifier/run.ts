@@ -1,6 +1,7 @@
 // One run of the interpreter, and which bytes of the input its branches and accesses depended on.
 
 import { comparison } from '../bpf/alu.js';
+import type { GivenArg } from '../bpf/arguments.js';
 import type { Contract } from '../bpf/contract.js';
 import { interpret } from '../bpf/interpret.js';
 import { FIRST_SAVED, FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
@@ -57,12 +58,13 @@ export interface Run {
 }
 
 /** The arguments that an input stands for; numbers out of the contract's range become the nearest in it. */
-export function argsOf(input: Input, contract: Contract): (Uint8Array | bigint)[] {
+export function argsOf(input: Input, contract: Contract): GivenArg[] {
   return contract.args.map((spec, i) => {
     const bytes = input[i]!;
-    if (spec?.kind === 'memory') return bytes.slice();
+    if (spec?.kind === 'memory' || spec?.kind === 'buffer') return bytes.slice();
+    if (spec?.kind !== 'scalar') return undefined;
     const value = new DataView(bytes.buffer).getBigUint64(0, true);
-    const { min = 0n, max = value } = spec ?? {};
+    const { min = 0n, max = value } = spec;
     return value < min ? min : value > max ? max : value;
   });
 }

@@ -1,7 +1,7 @@
 // Looks for an input on which a program faults: tries some, and changes those that come near where they come to differ
 // from what they should do. The search is bounded by work, not by time, and its random numbers are always the same.
 
-import type { Contract } from '../bpf/contract.js';
+import type { ArgSpec, Contract } from '../bpf/contract.js';
 import type { Program } from '../bpf/program.js';
 import { type Gap, METRICS } from './distance.js';
 import { type Input, type IsAstray, observe, type Run, type Source } from './run.js';
@@ -76,7 +76,15 @@ class Search {
 
   #plain(fill: number): Input {
     const { args } = this.#problem.contract;
-    return args.map((spec) => new Uint8Array(spec?.kind === 'memory' ? spec.bytes : 8).fill(fill));
+    return args.map((spec) => new Uint8Array(this.#bytesFor(spec)).fill(fill));
+  }
+
+  /** Short buffers are the likeliest to be too short. */
+  #bytesFor(spec: ArgSpec | undefined): number {
+    if (spec?.kind === 'memory') return spec.bytes;
+    if (spec?.kind !== 'buffer') return 8;
+    const more = pick([0, 0, 1, 7, 16, 60], this.#random);
+    return Math.min(spec.maxBytes!, spec.minBytes! + more);
   }
 
   #anything(): Input {

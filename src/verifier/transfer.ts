@@ -112,10 +112,18 @@ function arithmetic(instruction: Instruction, registers: readonly (Value | undef
 function pointerSum(op: string, compute: Compute, a: Value, b: Value): Value | undefined {
   if (a instanceof Pointer && b instanceof Pointer)
     return op === 'sub' && a.region === b.region ? difference(compute, a.offset, b.offset) : undefined;
+  if (a instanceof Pointer && op === 'add')
+    return new Pointer(a.region, offsetBy(compute, a.offset, b as Lazy));
   if (a instanceof Pointer) return new Pointer(a.region, Lazy.from(compute, a.offset, b as Lazy));
-  if (b instanceof Pointer && op === 'add') return new Pointer(b.region, Lazy.from(compute, b.offset, a));
+  if (b instanceof Pointer && op === 'add') return new Pointer(b.region, offsetBy(compute, b.offset, a));
   return undefined;
 }
+
+/** What is learnt of a number is learnt of the pointer that it was added to, if that is at a constant offset. */
+const offsetBy = (compute: Compute, offset: Lazy, number: Lazy): Lazy =>
+  offset.fixed === undefined
+    ? Lazy.from(compute, offset, number)
+    : Lazy.moved(compute, number, offset, offset.fixed);
 
 /** x - x and x ^ x are 0 whatever x is; but that x is x has to hold wherever this is used. */
 const difference = (compute: Compute, a: Lazy, b: Lazy): Lazy =>

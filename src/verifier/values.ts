@@ -4,7 +4,7 @@
 // safety depends on its pointers alone. What has been asked is remembered as `needed`: where two paths meet, only
 // needed numbers must fit what was proven before. Two registers that hold the same Lazy hold the same number.
 
-import type { Access } from '../bpf/contract.js';
+import type { Access, Alignment } from '../bpf/contract.js';
 import type { Instruction } from '../bpf/program.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
@@ -211,6 +211,8 @@ export interface Region {
   readonly start: number;
   readonly bytes: number;
   readonly access: Access;
+  /** What its address is a multiple of, where the contract says so; else 8. */
+  readonly align: Alignment | undefined;
   /** Index of the argument, or -1 for a frame. */
   readonly arg: number;
   /** Depth of the call whose frame this is, or -1 for an argument. */

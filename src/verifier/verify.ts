@@ -7,8 +7,10 @@ import { explore } from './explore.js';
 import { mintVerified, type VerifiedProgram } from './verified.js';
 
 export interface VerifyOptions {
-  /** Instructions walked at most, over all paths; a whole number from 1. Default: 1,000,000, as in Linux. */
+  /** Instructions walked at most, over all paths; a whole number from 1. Default: the contract's, or 1,000,000 as in Linux. */
   readonly maxInstructions?: number;
+  /** Whether to tell in `facts` what was proven of each instruction; it takes longer. Default: false. */
+  readonly facts?: boolean;
 }
 
 /**
@@ -20,8 +22,8 @@ export interface VerifyOptions {
 export function verify(program: Program, contract: Contract, options: VerifyOptions = {}): VerifiedProgram {
   requireProgram(program);
   const checked = checkContract(contract);
-  const { maxInstructions = 1_000_000 } = options;
+  const { maxInstructions = checked.maxInstructions ?? 1_000_000 } = options;
   requireInteger(maxInstructions, 1, Number.MAX_SAFE_INTEGER, 'maxInstructions');
-  const { needsAlignment } = explore(program, checked, { maxInstructions, prune: true });
-  return mintVerified(program, checked, needsAlignment);
+  const proof = explore(program, checked, { maxInstructions, prune: true, facts: options.facts === true });
+  return mintVerified(program, checked, proof);
 }

@@ -1,0 +1,95 @@
+// The arguments of a call: taken once, and held against what a contract promises of them.
+
+import { byteLength, MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
+import { ArgumentError } from '../errors.js';
+import { type ArgSpec, type Contract, MAX_ARGS } from './contract.js';
+
+/** An argument of a BPF program: a buffer, passed as its address (an empty one as 0), or a number. */
+export type Arg = Uint8Array | bigint;
+
+/** Undefined for what the contract derives from another argument, or does not give. */
+export type GivenArg = Arg | undefined;
+
+/**
+ * Takes the arguments of a call once, so that what is checked is what is passed.
+ * @returns at most five plain buffers, numbers from 0 to 2^64 - 1, and undefined for what is not given
+ * @throws ArgumentError naming the argument
+ */
+export function takeArgs(args: unknown): GivenArg[] {
+  if (!Array.isArray(args) || args.length > MAX_ARGS) {
+    throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
+  }
+  return Array.from(args, (arg: unknown, index) => {
+    if (arg === undefined) return undefined;
+    if (typeof arg !== 'bigint') return requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
+    requireBigint(arg, 0n, MAX_U64, argName(index));
+    return arg;
+  });
+}
+
+/**
+ * Checks that arguments are what a contract promises of them. A buffer may be longer than the contract's memory.
+ * @param addressOf tells addresses apart where two SharedArrayBuffer objects may be one memory
+ * @throws ArgumentError naming the argument: 'A-ARGS', 'A-TYPE', 'A-LENGTH', 'A-RANGE' or 'A-OVERLAP'
+ */
+export function requireContract(
+  args: readonly GivenArg[],
+  contract: Contract,
+  addressOf?: (bytes: Uint8Array) => bigint,
+): void {
+  const least = contract.args.findLastIndex((spec) => spec !== undefined && !isDerived(spec)) + 1;
+  if (args.length < least || args.length > contract.args.length) {
+    throw new ArgumentError(
+      'A-ARGS',
+      `the program takes ${contract.args.length} arguments, got ${args.length}`,
+    );
+  }
+  contract.args.forEach((spec, i) => {
+    if (spec) requireArg(args[i], spec, i);
+  });
+  if (contract.disjoint) requireDisjoint(args, contract, addressOf);
+}
+
+export const isDerived = (spec: ArgSpec): spec is ArgSpec & { kind: 'end' | 'length' } =>
+  spec.kind === 'end' || spec.kind === 'length';
+
+function requireArg(arg: GivenArg, spec: ArgSpec, index: number): void {
+  const name = argName(index);
+  if (spec.kind === 'memory') requireBytes(arg, spec.bytes, name);
+  else if (spec.kind === 'scalar') requireBigint(arg, spec.min ?? 0n, spec.max ?? MAX_U64, name);
+  else if (spec.kind === 'buffer') {
+    const length = byteLength(requireBytes(arg, spec.minBytes ?? 0, name));
+    if (length > spec.maxBytes!)
+      throw new ArgumentError(
+        'A-LENGTH',
+        `${name} has ${length} bytes, at most ${spec.maxBytes} are allowed`,
+      );
+  } else if (arg !== undefined)
+    throw new ArgumentError(
+      'A-ARGS',
+      `${name} is the ${spec.kind} of ${argName(spec.of)} by the contract: leave it undefined`,
+    );
+}
+
+function requireDisjoint(
+  args: readonly GivenArg[],
+  contract: Contract,
+  addressOf: ((bytes: Uint8Array) => bigint) | undefined,
+): void {
+  const memory = args.map((arg, i) => memoryOf(arg, contract.args[i]));
+  memory.forEach((one, b) => {
+    memory.slice(0, b).forEach((other, a) => {
+      if (!one || !other || !overlap(one, other, addressOf)) return;
+      const message = `${argName(a)} and ${argName(b)} overlap, and the contract promises memory that does not`;
+      throw new ArgumentError('A-OVERLAP', message);
+    });
+  });
+}
+
+/** The bytes of an argument that the contract gives to the program; undefined where that is no memory. */
+export function memoryOf(arg: GivenArg, spec: ArgSpec | undefined): Uint8Array | undefined {
+  if (typeof arg === 'bigint' || arg === undefined) return undefined;
+  return spec?.kind === 'memory' && byteLength(arg) !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
+}
+
+export const argName = (index: number): string => `args[${index}] (r${index + 1})`;
