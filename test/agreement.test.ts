@@ -34,6 +34,15 @@ const FILES = [
 describe.each(FILES)('%s', (file, floors) => {
   const cases: KernelCase[] = vectors(`verifier/${file}.jsonl.gz`);
 
+  it.each(MODES)('%s: Linux’s own rules, if asked for, refuse nothing that Linux accepts', (mode) => {
+    const decisions = decide(cases, mode, MAX_INSTRUCTIONS, { kernelCompatible: true });
+    const counts = countByCategory(decisions, mode).get('all')!;
+    lines.push(...matrix(`${file}, kernelCompatible`, new Map([[mode, counts]])));
+    const accepted = decisions.filter(({ error }) => !error).map(({ each }) => each);
+    expect(accepted.filter(({ witness }) => witness?.event === 'bad_insn').map(({ id }) => id)).toEqual([]);
+    expect(counts.both).toBeGreaterThanOrEqual(floors[mode][1]);
+  });
+
   it.each(MODES)('%s: nothing unsafe is accepted, and nearly all that Linux accepts', (mode) => {
     const decisions = decide(cases, mode, MAX_INSTRUCTIONS);
     const counts = countByCategory(decisions, mode);

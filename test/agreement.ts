@@ -25,9 +25,14 @@ export interface Counts {
 }
 
 /** What Linux lets pass with all capabilities, leaks of addresses, we let pass then as well. */
-export function decide(cases: readonly KernelCase[], mode: Mode, maxInstructions: number): Decision[] {
+export function decide(
+  cases: readonly KernelCase[],
+  mode: Mode,
+  maxInstructions: number,
+  { kernelCompatible = false } = {},
+): Decision[] {
   return cases.map((each) => {
-    const contract = kernelContract(each, mode === 'priv');
+    const contract = { ...kernelContract(each, mode === 'priv'), kernelCompatible };
     return { each, error: verdict(() => decodeProgram(unhex(each.insns)), contract, { maxInstructions }) };
   });
 }

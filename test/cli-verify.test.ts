@@ -62,8 +62,20 @@ describe('bpf-unpack verify', () => {
     [`--arg r1=scalar:0..${MAX}`, { args: [scalar(0n, MAX)] }],
     ['--writes-all r3,r1', { writesAll: [2, 0] }],
     ['--disjoint --allow-pointer-leaks', { disjoint: true, allowPointerLeaks: true }],
+    ['--kernel-compatible', { kernelCompatible: true }],
+    [
+      '--arg r1=buffer:rw --arg r2=end:r1 --arg r3=buffer:1..9:r --arg r4=length:r3',
+      {
+        args: [
+          { kind: 'buffer', access: 'readwrite' },
+          { kind: 'end', of: 0 },
+          { kind: 'buffer', access: 'read', minBytes: 1, maxBytes: 9 },
+          { kind: 'length', of: 2 },
+        ],
+      },
+    ],
   ] as const)('takes %s for a contract', (words, contract) => {
-    const none = { args: [], disjoint: false, allowPointerLeaks: false };
+    const none = { args: [], disjoint: false, allowPointerLeaks: false, kernelCompatible: false };
     expect(contractOption(lineOf(words.split(' ').filter(Boolean)))).toEqual({ ...none, ...contract });
   });
 
@@ -108,9 +120,9 @@ describe('bpf-unpack verify', () => {
   it.each([
     ['--arg r1', /--arg must be like/],
     ['--arg r6=scalar', /registers r1 to r5, not 'r6'/],
-    ['--arg r1=mem:64', /mem:BYTES:r\|w\|rw or scalar/],
-    ['--arg r1=mem:-1:r', /mem:BYTES:r\|w\|rw or scalar/],
-    ['--arg r1=scalar:1..', /mem:BYTES:r\|w\|rw or scalar/],
+    ['--arg r1=mem:64', /must be mem:BYTES:r\|w\|rw, /],
+    ['--arg r1=mem:-1:r', /must be mem:BYTES:r\|w\|rw, /],
+    ['--arg r1=scalar:1..', /must be mem:BYTES:r\|w\|rw, /],
     ['--arg r1=scalar --arg r1=scalar', /r1 is given twice/],
     ['--writes-all out', /registers r1 to r5, not 'out'/],
   ])('takes %s for wrong usage', (words, says) => {

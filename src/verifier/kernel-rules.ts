@@ -9,7 +9,7 @@ import { type State, topOf } from './states.js';
 import { offsetsOf, Pointer } from './values.js';
 
 const SHIFTS = new Set(['lsh', 'rsh', 'arsh']);
-const DIVISIONS = new Set(['div', 'mod']);
+const DIVISIONS = new Set(['div', 'sdiv', 'mod', 'smod']);
 /** What the stack of one function is rounded up to, where there is a JIT. */
 const STACK_UNIT = 16;
 
