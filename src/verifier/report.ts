@@ -21,14 +21,12 @@ export class Rejection extends Error {
 
 /** The last instructions walked, each with what its registers held. Recording is a copy; text is made at the end. */
 export class Trace {
-  readonly #steps: { index: number; values: (Value | undefined)[] }[] = [];
+  readonly #steps: { index: number; values: readonly (Value | undefined)[] }[] = [];
   #next = 0;
 
   record(index: number, registers: readonly (Value | undefined)[]): void {
-    const step = (this.#steps[this.#next] ??= { index, values: [] });
+    this.#steps[this.#next] = { index, values: registers.slice() };
     this.#next = (this.#next + 1) % STEPS;
-    step.index = index;
-    for (let r = 0; r < registers.length; r++) step.values[r] = registers[r];
   }
 
   copy(): Trace {
