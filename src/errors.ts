@@ -47,6 +47,8 @@ export class ElfError extends BpfUnpackError {}
 export interface Counterexample {
   /** r1, r2, … as `interpret(program, { args, contract, strict: true, maxInstructions })` takes them, in strict mode. */
   readonly args: (Uint8Array | bigint | undefined)[];
+  /** What each helper function that the contract declares returned, at every call, by its number. */
+  readonly helperResults: Readonly<Record<number, bigint>>;
   readonly maxInstructions: number;
   readonly fault: Fault;
 }
@@ -87,6 +89,7 @@ export interface FailingOperand {
 /** A Counterexample whose buffers are hexadecimal and whose numbers are decimal text. */
 export interface ReportedCounterexample {
   readonly args: readonly ReportedArg[];
+  readonly helperResults: Readonly<Record<number, string>>;
   readonly maxInstructions: number;
   readonly fault: Fault;
 }

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
-import type { Contract } from '../src/bpf/contract.js';
+import type { Contract, HelperSpec } from '../src/bpf/contract.js';
 import { interpret } from '../src/bpf/interpret.js';
 import type { Program } from '../src/bpf/program.js';
-import { type Counterexample, ExecutionError, VerifierError } from '../src/errors.js';
+import { ArgumentError, type Counterexample, ExecutionError, VerifierError } from '../src/errors.js';
 import { verify } from '../src/verifier/verify.js';
 import { vectors } from './vectors.js';
 import { decodable, type KernelCase, kernelContract } from './verifier-cases.js';
@@ -19,12 +19,19 @@ function refusal(program: Program, contract: Contract): VerifierError | undefine
 }
 
 /** What strict mode says of the input; 'ran' where it says nothing. */
-function replay(program: Program, contract: Contract, { args, maxInstructions }: Counterexample): string {
+function replay(program: Program, contract: Contract, found: Counterexample): string {
+  const { args, helperResults, maxInstructions } = found;
+  const helpers = Object.fromEntries(
+    Object.entries(helperResults).map(([id, result]) => {
+      return [id, { ...contract.helpers![Number(id)]!, call: () => result }];
+    }),
+  );
   try {
-    const { unwritten } = interpret(program, { args, contract, strict: true, maxInstructions });
+    const { unwritten } = interpret(program, { args, contract, helpers, strict: true, maxInstructions });
     return unwritten.length > 0 ? 'unwritten' : 'ran';
   } catch (error) {
     if (error instanceof ExecutionError) return `${error.code} ${error.insn}`;
+    if (error instanceof ArgumentError && error.code === 'A-HELPER') return error.code;
     throw error;
   }
 }
@@ -40,13 +47,14 @@ const FAULT: Readonly<Record<string, RegExp>> = {
   'V-ALIGN': /^X-ALIGN/,
   'V-CALL': /^X-DEPTH/,
   'V-HELPER': /^X-HELPER/,
+  'V-HELPER-ARG': /^A-HELPER/,
   'V-FALL-OFF': /^X-FALL-OFF/,
   'V-LOOP': /^X-LIMIT/,
   'V-BUDGET': /^X-LIMIT/,
   'V-UNWRITTEN': /^unwritten/,
 };
 /** Faults that are not at the instruction that was refused. */
-const ELSEWHERE = /^(X-FALL-OFF|X-LIMIT|unwritten)/;
+const ELSEWHERE = /^(X-FALL-OFF|X-LIMIT|A-HELPER|unwritten)/;
 
 function expectReplay(program: Program, contract: Contract, error: VerifierError): void {
   const found = error.counterexample!;
@@ -147,6 +155,43 @@ describe('an input on which a refused program faults', () => {
     expect(error.code).toBe('V-LOOP');
     expectReplay(program, contract, error);
     expect(error.counterexample!.args[2]).toBe(500n);
+  });
+
+  const buffer = { kind: 'buffer', access: 'read', maxBytes: 1500 } as const;
+  const helpers = (spec: HelperSpec): Contract => ({
+    args: [contract.args[0], { kind: 'scalar', max: 40n }],
+    helpers: { 7: spec },
+  });
+
+  it.each<[string, Contract, string]>([
+    [
+      'a buffer of one length',
+      { args: [buffer, { kind: 'end', of: 0 }] },
+      'r3 = r1\nr3 += 14\nr0 = 0\nif r3 > r2 goto +1\nr0 = *(u8 *)(r1 + 14)\nexit',
+    ],
+    [
+      'a length in a buffer',
+      { args: [buffer, { kind: 'length', of: 0 }] },
+      'r0 = 0\nif r2 < 34 goto +4\nr4 = *(u8 *)(r1 + 14)\nr4 &= 60\nr1 += r4\nr0 = *(u8 *)(r1 + 0)\nexit',
+    ],
+    [
+      'a result of a helper function',
+      helpers({ args: [], returns: { max: 40n } }),
+      'r6 = r1\ncall 7\nr6 += r0\nr0 = *(u8 *)(r6 + 0)\nexit',
+    ],
+    [
+      'a number that a helper function does not take',
+      helpers({ args: [{ kind: 'scalar', max: 39n }] }),
+      'r1 = r2\ncall 7\nr0 = 0\nexit',
+    ],
+    [
+      'memory that a helper function reads',
+      helpers({ args: [{ kind: 'memory', bytes: 4, access: 'read' }] }),
+      'r1 += r2\ncall 7\nr0 = 0\nexit',
+    ],
+  ])('is found where it takes %s', (_, contract, text) => {
+    const program = assemble(text);
+    expectReplay(program, contract, refusal(program, contract)!);
   });
 
   it.each([

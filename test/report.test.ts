@@ -162,7 +162,12 @@ What the program may rely on:
       { kind: 'scalar' },
     ];
     const helpers = { 7: { args: [{ kind: 'scalar', max: 10n }] } } as const;
-    const error = refusal(text, { args, helpers, ...(code === 'V-UNWRITTEN' && { writesAll: [1] }) });
+    const error = refusal(text, {
+      args,
+      helpers,
+      writesAll: code === 'V-UNWRITTEN' ? [1] : [],
+      kernelCompatible: code === 'V-KERNEL-RULE',
+    });
     const { report } = error;
     const { instruction, operand, reason, insn, contract } = report;
     expect(report.code).toBe(code);
@@ -187,7 +192,7 @@ What the program may rely on:
         reports++;
       }
     }
-    expect(reports).toBeGreaterThan(50);
+    expect(reports).toBeGreaterThan(30);
   });
 });
 
@@ -264,10 +269,10 @@ processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
   });
 
   it('keeps the last lines, as many as are asked for', () => {
-    const program = assemble('r0 = 0\nr0 += 1\nif r0 != 100 goto -2\nexit');
+    const program = assemble(`${'r0 = 1\n'.repeat(100)}exit`);
     const lines = verifierLog(program, contract, { maxLines: 3 }).trimEnd().split('\n');
     expect(lines.length).toBe(3);
-    expect(lines[1]).toBe('3: (95) exit');
+    expect(lines[1]).toBe('100: (95) exit');
     expect(() => verifierLog(program, contract, { maxLines: 0 })).toThrow(
       expect.objectContaining({ code: 'A-RANGE' }),
     );

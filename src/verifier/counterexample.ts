@@ -3,10 +3,20 @@
 import type { Contract } from '../bpf/contract.js';
 import { interpret } from '../bpf/interpret.js';
 import type { Program } from '../bpf/program.js';
-import { type Counterexample, ExecutionError } from '../errors.js';
+import type { Counterexample } from '../errors.js';
 import { absolute, branchGap, type Gap } from './distance.js';
 import type { Step } from './path.js';
-import { argsOf, type Input, type IsAstray, observe, type Run, type Visit } from './run.js';
+import {
+  argsOf,
+  helperResultsOf,
+  helpersReturning,
+  type Input,
+  type IsAstray,
+  isFault,
+  observe,
+  type Run,
+  type Visit,
+} from './run.js';
 import { type Measure, type Problem, search } from './search.js';
 
 /** What was refused, and the way that the walk took there. */
@@ -32,6 +42,7 @@ const FAULTS: Readonly<Record<string, readonly string[]>> = {
   'V-ALIGN': ['X-ALIGN'],
   'V-CALL': ['X-DEPTH'],
   'V-HELPER': ['X-HELPER'],
+  'V-HELPER-ARG': ['A-HELPER'],
   'V-FALL-OFF': ['X-FALL-OFF'],
   'V-LOOP': ['X-LIMIT'],
   'V-BUDGET': ['X-LIMIT'],
@@ -49,16 +60,18 @@ const MAX_MEMORY = 1 << 20;
 /** @returns undefined where none was found, which proves nothing */
 export function findCounterexample(refusal: Refusal): Counterexample | undefined {
   const { contract, code } = refusal;
-  const memory = contract.args.reduce(
-    (sum, arg) => sum + (arg?.kind === 'memory' ? arg.bytes : arg?.kind === 'buffer' ? arg.minBytes! : 0),
-    0,
-  );
-  if ((code !== 'V-UNWRITTEN' && !FAULTS[code]) || memory > MAX_MEMORY) return undefined;
+  if ((code !== 'V-UNWRITTEN' && !FAULTS[code]) || memoryOf(contract) > MAX_MEMORY) return undefined;
   if (isEndless(code)) return findEndless(refusal);
   const problem = problemOf(refusal, (run) => shows(refusal, run), towards(refusal));
   const found = search(problem);
   return found && replay(refusal, smallest(refusal, problem, found));
 }
+
+const memoryOf = ({ args }: Contract): number =>
+  args.reduce(
+    (sum, arg) => sum + (arg?.kind === 'memory' ? arg.bytes : arg?.kind === 'buffer' ? arg.minBytes! : 0),
+    0,
+  );
 
 const isEndless = (code: string): boolean => FAULTS[code]?.[0] === 'X-LIMIT';
 
@@ -104,24 +117,31 @@ function shows({ program, code, index }: Refusal, run: Run): boolean {
   return run.fault !== undefined && FAULTS[code]!.includes(run.fault.code);
 }
 
+/** Faults that do not name the instruction that was refused. */
+const WITHOUT_PLACE = new Set(['X-LIMIT', 'X-FALL-OFF', 'A-HELPER']);
+
 /** Runs the input once more, by itself. */
 function replay(refusal: Refusal, input: Input): Counterexample | undefined {
   const { program, contract, index, code } = refusal;
   const maxInstructions = ENDLESS;
   const args = argsOf(input, contract);
+  const helperResults = helperResultsOf(input, contract);
   const fault = (code: string, message: string) => ({
     args: argsOf(input, contract),
+    helperResults,
     fault: { code, insn: program.slotOf(index), message },
     maxInstructions,
   });
   try {
-    const [left] = interpret(program, { args, contract, strict: true, maxInstructions }).unwritten;
+    const helpers = helpersReturning(helperResults, contract);
+    const [left] = interpret(program, { args, contract, helpers, strict: true, maxInstructions }).unwritten;
     if (code !== 'V-UNWRITTEN' || !left) return undefined;
     return fault('unwritten', `byte ${left.bytes[0]} of r${left.arg + 1}'s memory is left unwritten`);
   } catch (error) {
-    if (!(error instanceof ExecutionError) || !FAULTS[code]?.includes(error.code)) return undefined;
-    const elsewhere = error.insn !== program.slotOf(index);
-    if (elsewhere && error.code !== 'X-LIMIT' && error.code !== 'X-FALL-OFF') return undefined;
+    if (!isFault(error)) throw error;
+    if (!FAULTS[code]?.includes(error.code)) return undefined;
+    const isThere = error.insn === program.slotOf(index);
+    if (!isThere && !WITHOUT_PLACE.has(error.code)) return undefined;
     return fault(error.code, error.message);
   }
 }

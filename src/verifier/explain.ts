@@ -10,6 +10,7 @@ import {
   type Explanation,
   type FailingOperand,
   type ReportedArg,
+  type ReportedCounterexample,
   type SliceLine,
   VerifierError,
   type VerifierReport,
@@ -94,9 +95,14 @@ class Reasons implements Explanation {
       operand: rejection.code === 'V-UNWRITTEN' ? undefined : operandOf(instruction, text, way),
       contract: contractText(contract),
       slice: linesOf(program, way.path, sliceSteps(way, this.#refused)),
-      counterexample: counterexample && { ...counterexample, args: counterexample.args.map(argText) },
+      counterexample: counterexample && reported(counterexample),
     };
   }
+}
+
+function reported({ args, helperResults, ...rest }: Counterexample): ReportedCounterexample {
+  const results = Object.entries(helperResults).map(([id, result]) => [id, String(result)]);
+  return { ...rest, args: args.map(argText), helperResults: Object.fromEntries(results) };
 }
 
 function argText(arg: GivenArg): ReportedArg {
@@ -227,7 +233,7 @@ function resultOf(program: Program, path: readonly Step[], step: number): string
     case 'store':
       return writtenText(registers[dst], off, row.size);
     case 'call':
-      return 'r1 to r5 go along';
+      return row.op === 'local' ? 'r1 to r5 go along' : holding(after, 0);
     case 'exit':
       return holding(after, 0);
     default:

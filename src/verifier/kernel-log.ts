@@ -66,7 +66,7 @@ class Log implements Observer {
   }
 
   later(state: State): void {
-    this.#origins.set(state, this.program.slotOf(this.#open!.index));
+    this.#origins.set(state, this.program.slotOf(this.#open?.index ?? state.index));
   }
 
   proven(state: State): void {

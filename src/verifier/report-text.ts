@@ -41,11 +41,14 @@ function sliceLines(slice: readonly SliceLine[]): string[] {
   });
 }
 
-function inputLines({ args, fault }: ReportedCounterexample): string[] {
+function inputLines({ args, helperResults, fault }: ReportedCounterexample): string[] {
   const given = args.flatMap((arg, i) =>
     arg === null ? [] : [`r${i + 1}: ${'number' in arg ? arg.number : bytesText(arg.bytes)}`],
   );
-  return [...given, `${fault.message} [${fault.code}]`];
+  const results = Object.entries(helperResults).map(
+    ([id, result]) => `helper function ${id} returns ${result}`,
+  );
+  return [...given, ...results, `${fault.message} [${fault.code}]`];
 }
 
 /** Hexadecimal bytes, the zeros at the end counted. */

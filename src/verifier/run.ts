@@ -3,13 +3,15 @@
 import { comparison } from '../bpf/alu.js';
 import type { GivenArg } from '../bpf/arguments.js';
 import type { Contract } from '../bpf/contract.js';
+import type { Helpers } from '../bpf/helper.js';
 import { interpret } from '../bpf/interpret.js';
 import { FIRST_SAVED, FRAME_POINTER, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
 import type { Word } from '../bpf/memory.js';
 import type { Instruction, Program } from '../bpf/program.js';
-import { ExecutionError } from '../errors.js';
+import { MAX_U64 } from '../bytes.js';
+import { ArgumentError, type BpfUnpackError, ExecutionError } from '../errors.js';
 
-/** The bytes of each argument; a number's are eight, little-endian. */
+/** The bytes of each argument, and then of what each declared helper function returns; a number's are eight, little-endian. */
 export type Input = readonly Uint8Array[];
 
 /** Which bytes of the input something depends on: bit i stands for `Run.sources[i]`. */
@@ -51,7 +53,7 @@ export interface Run {
   /** Each region by its number. */
   readonly extents: ReadonlyMap<number, Extent>;
   /** How it ended, if not by exit. */
-  readonly fault: ExecutionError | undefined;
+  readonly fault: BpfUnpackError | undefined;
   /** Slot of the last instruction that was begun. */
   readonly insn: number;
   readonly unwritten: readonly { readonly arg: number; readonly bytes: readonly number[] }[];
@@ -60,13 +62,33 @@ export interface Run {
 /** The arguments that an input stands for; numbers out of the contract's range become the nearest in it. */
 export function argsOf(input: Input, contract: Contract): GivenArg[] {
   return contract.args.map((spec, i) => {
-    const bytes = input[i]!;
-    if (spec?.kind === 'memory' || spec?.kind === 'buffer') return bytes.slice();
-    if (spec?.kind !== 'scalar') return undefined;
-    const value = new DataView(bytes.buffer).getBigUint64(0, true);
-    const { min = 0n, max = value } = spec;
-    return value < min ? min : value > max ? max : value;
+    if (spec?.kind === 'memory' || spec?.kind === 'buffer') return input[i]!.slice();
+    return spec?.kind === 'scalar' ? numberOf(input[i]!, spec) : undefined;
   });
+}
+
+function numberOf(bytes: Uint8Array, { min = 0n, max = MAX_U64 }: { min?: bigint; max?: bigint }): bigint {
+  const value = new DataView(bytes.buffer).getBigUint64(0, true);
+  return value < min ? min : value > max ? max : value;
+}
+
+/** The numbers of the helper functions that a contract declares. */
+export const helpersIn = ({ helpers = {} }: Contract): number[] => Object.keys(helpers).map(Number);
+
+/** What each helper function returns, whatever it is given. */
+export function helperResultsOf(input: Input, contract: Contract): Record<number, bigint> {
+  const results = helpersIn(contract).map((id, i) => {
+    return [id, numberOf(input[contract.args.length + i]!, contract.helpers![id]!.returns ?? {})];
+  });
+  return Object.fromEntries(results);
+}
+
+/** Helper functions that return these numbers, and leave memory as they get it. */
+export function helpersReturning(results: Readonly<Record<number, bigint>>, { helpers }: Contract): Helpers {
+  const functions = Object.entries(results).map(([id, result]) => {
+    return [id, { ...helpers![Number(id)]!, call: () => result }];
+  });
+  return Object.fromEntries(functions);
 }
 
 /** Whether a run that took these decisions has come off its way. */
@@ -85,19 +107,25 @@ export function observe(
   maxInstructions: number,
   isAstray?: IsAstray,
 ): Run {
-  const shadow = new Shadow(program, contract, target, isAstray);
-  const end = { fault: undefined as ExecutionError | undefined, unwritten: [] as Run['unwritten'] };
+  const args = argsOf(input, contract);
+  const shadow = new Shadow(program, contract, args, target, isAstray);
+  const end = { fault: undefined as BpfUnpackError | undefined, unwritten: [] as Run['unwritten'] };
   try {
-    const args = argsOf(input, contract);
+    const helpers = helpersReturning(helperResultsOf(input, contract), contract);
     const onStep = shadow.step.bind(shadow);
-    end.unwritten = interpret(program, { args, contract, strict: true, maxInstructions, onStep }).unwritten;
+    const options = { args, contract, helpers, strict: true, maxInstructions, onStep };
+    end.unwritten = interpret(program, options).unwritten;
   } catch (error) {
-    if (error instanceof ExecutionError) end.fault = error;
+    if (isFault(error)) end.fault = error;
     else if (error !== ASTRAY) throw error;
   }
   const { decisions, visits, sources, instructions, extents, insn } = shadow;
   return { decisions, visits, sources, instructions, extents, insn, ...end };
 }
+
+/** Whether the program is to blame, for what it did or for what it gave to a helper function. */
+export const isFault = (error: unknown): error is BpfUnpackError =>
+  error instanceof ExecutionError || (error instanceof ArgumentError && error.code === 'A-HELPER');
 
 /** For each register and byte of memory, the bytes of the input that it depends on. */
 class Shadow {
@@ -117,6 +145,7 @@ class Shadow {
   constructor(
     readonly program: Program,
     readonly contract: Contract,
+    readonly args: readonly GivenArg[],
     readonly target: number,
     readonly isAstray: IsAstray | undefined,
   ) {}
@@ -140,10 +169,16 @@ class Shadow {
     this.contract.args.forEach((spec, arg) => {
       const word = registers[arg + 1];
       if (spec?.kind === 'scalar') this.#registers[arg + 1] = this.#sourcesOf(arg, 0, 8);
-      if (!word?.region || spec?.kind !== 'memory') return;
-      this.extents.set(word.region, { base: word.value, start: 0, end: spec.bytes });
+      const given = this.args[arg];
+      if (!word?.region || !given || typeof given === 'bigint') return;
+      this.extents.set(word.region, { base: word.value, start: 0, end: given.length });
       this.#argOf.set(word.region, arg);
     });
+  }
+
+  #resultSources(helper: number): Sources {
+    const place = helpersIn(this.contract).indexOf(helper);
+    return place < 0 ? 0n : this.#sourcesOf(this.contract.args.length + place, 0, 8);
   }
 
   #sourcesOf(arg: number, first: number, size: number): Sources {
@@ -185,7 +220,7 @@ class Shadow {
         return;
       case 'call':
         if (row.op === 'local') this.#callers.push(from.slice(FIRST_SAVED));
-        else from[0] = 0n;
+        else from[0] = this.#resultSources(instruction.imm);
         return;
       case 'exit':
         this.#registers = [...from.slice(0, FIRST_SAVED), ...(this.#callers.pop() ?? [])];

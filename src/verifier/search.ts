@@ -1,10 +1,10 @@
 // Looks for an input on which a program faults: tries some, and changes those that come near where they come to differ
 // from what they should do. The search is bounded by work, not by time, and its random numbers are always the same.
 
-import type { ArgSpec, Contract } from '../bpf/contract.js';
+import type { ArgSpec, BufferSpec, Contract } from '../bpf/contract.js';
 import type { Program } from '../bpf/program.js';
 import { type Gap, METRICS } from './distance.js';
-import { type Input, type IsAstray, observe, type Run, type Source } from './run.js';
+import { helpersIn, type Input, type IsAstray, observe, type Run, type Source } from './run.js';
 
 export interface Problem {
   readonly program: Program;
@@ -68,23 +68,31 @@ class Search {
   find(): Input | undefined {
     const inputs = PLAIN.map((fill) => this.#plain(fill));
     for (const input of inputs) this.#try(input);
-    if (inputs[0]!.every(({ length }) => length === 0)) return this.#found;
+    if (!this.#hasChoice(inputs[0]!)) return this.#found;
     for (const input of inputs) this.#climb(input);
     while (this.#work > 0 && !this.#found) this.#climb(this.#anything());
     return this.#found;
   }
 
-  #plain(fill: number): Input {
+  #hasChoice(input: Input): boolean {
     const { args } = this.#problem.contract;
-    return args.map((spec) => new Uint8Array(this.#bytesFor(spec)).fill(fill));
+    return input.some(({ length }, i) => length > 0 || args[i]?.kind === 'buffer');
   }
 
-  /** Short buffers are the likeliest to be too short. */
+  #plain(fill: number): Input {
+    const { contract } = this.#problem;
+    const args = contract.args.map((spec) => new Uint8Array(this.#bytesFor(spec)).fill(fill));
+    return [...args, ...helpersIn(contract).map(() => new Uint8Array(8).fill(fill))];
+  }
+
   #bytesFor(spec: ArgSpec | undefined): number {
     if (spec?.kind === 'memory') return spec.bytes;
-    if (spec?.kind !== 'buffer') return 8;
-    const more = pick([0, 0, 1, 7, 16, 60], this.#random);
-    return Math.min(spec.maxBytes!, spec.minBytes! + more);
+    if (spec?.kind === 'buffer') return this.#length(spec, pick(LENGTHS, this.#random));
+    return spec?.kind === 'scalar' ? 8 : 0;
+  }
+
+  #length({ minBytes = 0, maxBytes = minBytes }: BufferSpec, more: number): number {
+    return Math.min(maxBytes, minBytes + Math.min(MAX_MORE, Math.max(0, more)));
   }
 
   #anything(): Input {
@@ -158,12 +166,30 @@ class Search {
     const bytes = sources.filter((_, i) => (gap.from >> BigInt(i)) & 1n);
     const { words, parts } = windows(bytes);
     yield* wishing(words, gap);
+    yield* this.#resizing(gap);
     for (const { arg, byte } of bytes) {
       for (let bit = 0; bit < 8; bit++) yield (input) => void (input[arg]![byte]! ^= 1 << bit);
     }
     yield* wishing(parts, gap);
     for (const window of [...words, ...parts])
       for (const value of this.#constants) yield setting(window, () => value);
+  }
+
+  /** Makes buffers as much longer or shorter as numbers should have been greater or less, and a little. */
+  *#resizing({ wishes }: Gap): Generator<(input: Uint8Array[]) => void> {
+    const missing = wishes.flatMap(([number, wish]) => [Number(wish - number), Number(number - wish)]);
+    const steps = [...new Set([...missing, -1, 1, -8, 8])].filter((step) => Math.abs(step) <= MAX_MORE);
+    for (const [arg, spec] of this.#problem.contract.args.entries()) {
+      if (spec?.kind !== 'buffer') continue;
+      for (const step of steps) {
+        yield (input) => {
+          const before = input[arg]!;
+          const after = new Uint8Array(this.#length(spec, before.length - (spec.minBytes ?? 0) + step));
+          after.set(before.subarray(0, after.length));
+          input[arg] = after;
+        };
+      }
+    }
   }
 }
 
@@ -215,7 +241,7 @@ const setting =
 
 function get(bytes: Uint8Array, at: number, size: number): bigint {
   let value = 0n;
-  for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[at + i]!);
+  for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[at + i] ?? 0);
   return value;
 }
 
@@ -229,6 +255,9 @@ function swapped(value: bigint, size: number): bigint {
   return get(bytes.reverse(), 0, size);
 }
 
+/** Bytes of a buffer beyond the least; short ones are the likeliest to be too short. */
+const LENGTHS = [0, 0, 1, 7, 16, 60];
+const MAX_MORE = 4096;
 const PLAIN = [0, 0xff, 1];
 const EDGES = [0, 1, 2, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 254, 255];
 const EXTREMES = [1n << 31n, 1n << 32n, 1n << 63n, (1n << 63n) - 1n];

@@ -1,7 +1,7 @@
 // Where a value came from on the way that was walked: the instructions that computed it and carried it, and the
 // branches that taught something of it. Addresses are not followed, where a value was loaded from memory.
 
-import { FRAME_POINTER, REGISTERS } from '../bpf/isa.js';
+import { FIRST_SAVED, FRAME_POINTER, REGISTERS } from '../bpf/isa.js';
 import type { Instruction, Program } from '../bpf/program.js';
 import type { Step } from './path.js';
 import * as scalars from './scalars.js';
@@ -120,7 +120,7 @@ class Flow {
         return;
       case 'call':
         if (row.op === 'local') this.#frames.push(entered(registers, step));
-        else registers.fill(undefined, 1, 6);
+        else this.#callHelper(step);
         return;
       case 'exit':
         this.#leave(step);
@@ -140,12 +140,18 @@ class Flow {
     if (row.source === 'reg' && b && sharper(before[src], after[src])) b.taught.push({ step, other: a });
   }
 
+  #callHelper(step: number): void {
+    const { registers } = this.top;
+    registers[0] = made(step);
+    registers.fill(undefined, 1, FIRST_SAVED);
+  }
+
   #leave(step: number): void {
     const { registers } = this.#frames.pop()!;
     if (this.#frames.length === 0) this.#frames.push(newFrame());
     const caller = this.top.registers;
     caller[0] = made(step, registers[0]);
-    caller.fill(undefined, 1, 6);
+    caller.fill(undefined, 1, FIRST_SAVED);
   }
 
   #load(step: number, { row, off }: Instruction, register: number): Origin {
@@ -200,7 +206,7 @@ function newFrame(): Frame {
 
 function entered(registers: readonly (Origin | undefined)[], step: number): Frame {
   const frame: Frame = { registers: new Array<Origin | undefined>(REGISTERS).fill(undefined) };
-  for (let r = 1; r < 6; r++) frame.registers[r] = registers[r] && copied(step, registers[r]!);
+  for (let r = 1; r < FIRST_SAVED; r++) frame.registers[r] = registers[r] && copied(step, registers[r]!);
   frame.registers[FRAME_POINTER] = made(-1);
   return frame;
 }
