@@ -1,19 +1,25 @@
 // Walks every path of a program, depth first, each until it ends or comes to a state from which everything was
-// proven before. Loops are walked round by round; so a program ends if the walk does.
+// proven before. A loop is proven as a whole where that can be done; else it is walked round by round. If what follows
+// a loop that was proven as a whole is not proven, the walk goes back and takes it round by round, too: it knows more
+// of the numbers then. So a program ends if the walk does, and what is refused is what such a walk refuses.
 
 import type { Contract } from '../bpf/contract.js';
 import type { Instruction, Program } from '../bpf/program.js';
-import type { VerifierError } from '../errors.js';
+import { VerifierError } from '../errors.js';
 import { branch } from './branches.js';
 import { type Cfg, cfgOf, forgetDead } from './cfg.js';
 import { check, registerOf, requirementsOf } from './checks.js';
 import { verifierError } from './explain.js';
+import { type LoopFact, LoopProver } from './fixpoint.js';
+import { type InstructionFacts, Invariants } from './invariants.js';
+import { KernelRules } from './kernel-rules.js';
+import type { Loop } from './natural-loops.js';
 import type { Observer } from './path.js';
 import { Rejection, Trace } from './report.js';
 import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
-import { repeats, subsumes } from './subsume.js';
+import { covers, repeats, subsumes } from './subsume.js';
 import { apply, callHelper, enterCall, leaveCall } from './transfer.js';
-import { Pointer } from './values.js';
+import { type Lazy, Pointer } from './values.js';
 
 /** A state at a place where paths meet. It is proven once every path from it is. */
 interface Visit {
@@ -21,7 +27,26 @@ interface Visit {
   readonly weight: number;
 }
 /** What is left to do: walk on from a state, or note that a visit is proven. */
-type Task = { readonly walk: State } | { readonly proven: Visit };
+type Task =
+  | { readonly walk: State; readonly roundByRound?: true }
+  | { readonly proven: Visit }
+  | { readonly after: Checkpoint };
+
+/** Where a loop was proven as a whole, and what to go back to if that does not help. */
+interface Checkpoint {
+  readonly state: State;
+  readonly walked: number;
+  readonly pending: number;
+  readonly trace: Trace;
+  readonly loops: number;
+  readonly invariants: Invariants | undefined;
+}
+
+const NOTHING: ReadonlyMap<Lazy, unknown> = new Map();
+/** Attempts to prove a loop as a whole that may fail, at each loop. */
+const MAX_FAILURES = 3;
+/** Times that the walk goes back to a loop that was proven as a whole, before it takes them all round by round. */
+const MAX_RETURNS = 8;
 
 const MAX_PENDING = 16_384;
 /** In a loop, instructions between two visits at least; with 1 instead of 8, short loops take thrice the time. */
@@ -37,15 +62,24 @@ export interface Limits {
   /** Whether a path may end where the rest was proven before. Without, every path is walked: slow, and the oracle. */
   readonly prune: boolean;
   readonly observer?: Observer;
+  /** Whether what is not proven after a loop that was proven as a whole is final. */
+  readonly wholeLoopsOnly?: boolean;
+  /** Whether to collect what holds before each instruction. Paths end less often then. */
+  readonly facts?: boolean;
 }
 
-export interface Facts {
+/** What was found out on the way. */
+export interface Proof {
   /** Whether atomic operations on arguments' memory rest on its alignment to 8 bytes. */
   readonly needsAlignment: boolean;
+  /** The loops that were proven as a whole, in the order in which the walk came to them. */
+  readonly loops: readonly LoopFact[];
+  /** By slot, where they were asked for. */
+  readonly facts: readonly (InstructionFacts | undefined)[] | undefined;
 }
 
 /** @throws VerifierError for the first thing that is not proven */
-export function explore(program: Program, contract: Contract, limits: Limits): Facts {
+export function explore(program: Program, contract: Contract, limits: Limits): Proof {
   return new Explorer(program, contract, limits).run();
 }
 
@@ -53,7 +87,7 @@ class Explorer {
   readonly #program: Program;
   readonly #contract: Contract;
   readonly #limits: Limits;
-  readonly #trace = new Trace();
+  #trace = new Trace();
   readonly #tasks: Task[] = [];
   /** For each instruction, the visits on the current path, outermost first. */
   readonly #open = new Map<number, Visit[]>();
@@ -64,67 +98,133 @@ class Explorer {
   #pending = 0;
   #at = 0;
   #needsAlignment = false;
+  #prover: LoopProver | undefined;
+  #rules: KernelRules | undefined;
+  readonly #failures = new Map<number, { count: number; reason: string }>();
+  readonly #loops: LoopFact[] = [];
+  #invariants: Invariants | undefined;
+  /** Instructions walked in vain, and for the proofs of whole loops. */
+  #extra = 0;
+  #returns = 0;
+  #wholeLoops: boolean;
+  /** Whether something other than the budget was in the way after a loop that was proven as a whole. */
+  #refusedAfterLoop = false;
 
   constructor(program: Program, contract: Contract, limits: Limits) {
     this.#program = program;
     this.#contract = contract;
     this.#limits = limits;
+    this.#wholeLoops = limits.prune;
+    if (limits.facts) this.#invariants = new Invariants(program.instructions.length);
   }
 
-  run(): Facts {
+  run(): Proof {
     try {
       const cfg = cfgOf(this.#program);
+      if (this.#contract.kernelCompatible) this.#rules = new KernelRules(this.#program, cfg);
       this.#tasks.push({ walk: entryState(this.#contract) });
-      for (let task = this.#tasks.pop(); task; task = this.#tasks.pop()) {
-        if ('proven' in task) this.#close(task.proven);
-        else this.#walk(task.walk, cfg);
-      }
+      for (let task = this.#tasks.pop(); task; task = this.#tasks.pop()) this.#do(task, cfg);
+      this.#rules?.checkChains();
     } catch (error) {
       if (!(error instanceof Rejection)) throw error;
       throw this.#refusal(error);
     }
-    return { needsAlignment: this.#needsAlignment };
+    const facts = this.#invariants?.facts(this.#program);
+    return { needsAlignment: this.#needsAlignment, loops: this.#loops, facts };
+  }
+
+  #do(task: Task, cfg: Cfg): void {
+    if ('after' in task) return;
+    if ('proven' in task) {
+      this.#close(task.proven);
+      return;
+    }
+    try {
+      this.#walk(task.walk, cfg, task.roundByRound);
+    } catch (error) {
+      if (!(error instanceof Rejection) || !this.#goBack(error)) throw error;
+    }
+  }
+
+  /** Goes back to before a loop that was proven as a whole, to walk it round by round; false where there is none. */
+  #goBack(rejection: Rejection): boolean {
+    if (this.#limits.wholeLoopsOnly) return false;
+    const isCheckpoint = (task: Task) => 'after' in task;
+    const isFutile = rejection.code === 'V-BUDGET' || ++this.#returns > MAX_RETURNS;
+    this.#spend(isFutile ? this.#limits.maxInstructions : 0);
+    const at = this.#wholeLoops
+      ? this.#tasks.findLastIndex(isCheckpoint)
+      : this.#tasks.findIndex(isCheckpoint);
+    if (at < 0) return false;
+    if (rejection.code !== 'V-BUDGET') this.#refusedAfterLoop = true;
+    const { after } = this.#tasks[at] as { after: Checkpoint };
+    while (this.#tasks.length > at) {
+      const task = this.#tasks.pop()!;
+      if (!('proven' in task)) continue;
+      this.#open.get(task.proven.state.index)!.pop();
+      this.#held -= task.proven.weight;
+    }
+    this.#fail(after.state.index, `${rejection.message}, after the loop`);
+    this.#spend(this.#walked - after.walked);
+    this.#walked = after.walked;
+    this.#pending = after.pending + 1;
+    this.#trace = after.trace;
+    this.#loops.length = after.loops;
+    this.#invariants = after.invariants;
+    this.#tasks.push({ walk: after.state, roundByRound: true });
+    return true;
+  }
+
+  /** Counts what is walked beside the walk that decides; beyond half of its limit, loops are walked round by round. */
+  #spend(walked: number): void {
+    this.#extra += walked;
+    if (this.#extra > this.#limits.maxInstructions / 2) this.#wholeLoops = false;
+  }
+
+  #fail(head: number, reason: string): void {
+    this.#failures.set(head, { count: (this.#failures.get(head)?.count ?? 0) + 1, reason });
   }
 
   #refusal(rejection: Rejection): VerifierError {
     const [program, contract, limits] = [this.#program, this.#contract, this.#limits];
+    if (rejection.code === 'V-BUDGET' && this.#refusedAfterLoop)
+      return refusalOf(() => explore(program, contract, { ...limits, wholeLoopsOnly: true }));
     const walk = (observer: Observer) => explore(program, contract, { ...limits, observer });
     return verifierError({ program, contract, rejection, at: this.#at, trace: this.#trace, walk });
   }
 
   /** Follows one path; the other way out of each branch is left for later. */
-  #walk(state: State, cfg: Cfg): void {
+  #walk(state: State, cfg: Cfg, roundByRound?: true): void {
     if (this.#pending > 0) this.#pending--;
-    for (;;) {
+    for (let first = roundByRound; ; first = undefined) {
       const { index } = state;
       this.#at = index;
-      if (cfg.joins[index] && !this.#enter(state, cfg.live[index]!)) return;
-      if (++this.#walked > this.#limits.maxInstructions)
-        throw new Rejection(
-          'V-BUDGET',
-          `${this.#limits.maxInstructions} instructions were walked without coming to an end; bound the loops more tightly, or raise maxInstructions`,
-        );
+      if (!first && cfg.joins[index] && !this.#enter(state, cfg)) return;
+      if (++this.#walked > this.#limits.maxInstructions) throw this.#overBudget(index);
       const instruction = this.#program.instructions[index]!;
       this.#trace.record(index, topOf(state).registers);
       this.#limits.observer?.step(state);
       this.#check(instruction, state);
-      const next = this.#step(instruction, state);
+      const next = this.#step(instruction, state, (later) => this.#later(later));
       if (!next) return;
       state = next;
     }
   }
 
   #check(instruction: Instruction, state: State): void {
+    this.#invariants?.record(state);
     for (const requirement of requirementsOf(instruction.row)) {
       check(requirement, instruction, state, this.#contract);
       if (requirement.kind !== 'aligned' || instruction.row.size === 1) continue;
       const pointer = topOf(state).registers[registerOf(requirement.operand, instruction)];
-      if (pointer instanceof Pointer && pointer.region.frame < 0) this.#needsAlignment = true;
+      if (!(pointer instanceof Pointer) || pointer.region.frame >= 0) continue;
+      if (pointer.region.align === undefined) this.#needsAlignment = true;
     }
+    this.#rules?.check(instruction, state);
   }
 
   /** The state to walk on from, or undefined at the end of a path. */
-  #step(instruction: Instruction, state: State): State | undefined {
+  #step(instruction: Instruction, state: State, later: (state: State) => void): State | undefined {
     const { index } = state;
     switch (instruction.row.kind) {
       case 'exit':
@@ -142,7 +242,7 @@ class Explorer {
         const { taken, next } = branch(instruction, state);
         if (taken) taken.index = this.#program.targetOf(index);
         if (next) next.index = index + 1;
-        if (taken && next) this.#later(taken);
+        if (taken && next) later(taken);
         return next ?? taken;
       }
       default:
@@ -162,16 +262,19 @@ class Explorer {
   }
 
   /** Whether the path has to be walked on from here, where it meets others. */
-  #enter(state: State, live: number): boolean {
+  #enter(state: State, cfg: Cfg): boolean {
     const { index } = state;
-    forgetDead(topOf(state).registers, live);
+    forgetDead(topOf(state).registers, cfg.live[index]!);
     if (this.#limits.prune && this.#isProven(state)) {
       this.#limits.observer?.proven?.(state);
       return false;
     }
+    if (this.#wholeLoops && cfg.heads[index]) {
+      const loop = this.#loopToProve(index, cfg);
+      if (loop) return !this.#provesLoop(state, loop);
+    }
     const open = this.#open.get(index) ?? [];
     if (open.length > 0 && this.#walked - this.#lastVisit < VISIT_DISTANCE) return true;
-    this.#lastVisit = this.#walked;
     // One earlier visit is enough to compare with: the last whose number is a power of two (Brent's way).
     const earlier = open.length > 0 ? open[2 ** Math.floor(Math.log2(open.length)) - 1] : undefined;
     if (earlier && repeats(earlier.state, state))
@@ -183,15 +286,72 @@ class Explorer {
     return true;
   }
 
+  /** The loop with this head, unless attempts at it have failed too often. */
+  #loopToProve(head: number, cfg: Cfg): Loop | undefined {
+    if ((this.#failures.get(head)?.count ?? 0) >= MAX_FAILURES) return undefined;
+    this.#prover ??= new LoopProver(this.#program, cfg, {
+      check: (instruction, state) => this.#check(instruction, state),
+      step: (instruction, state, later) => this.#step(instruction, state, later),
+    });
+    return this.#prover.loopAt(head);
+  }
+
+  /** Whether a loop was proven as a whole; then its ways out are walked on from. */
+  #provesLoop(state: State, loop: Loop): boolean {
+    const { index } = state;
+    this.#visit(state, this.#open.get(index) ?? []);
+    const before = this.#invariants?.copy();
+    const { proof, walked } = this.#prover!.prove(state, loop, this.#limits.maxInstructions / 16);
+    this.#spend(walked);
+    if (typeof proof === 'string') {
+      this.#invariants = before;
+      this.#fail(index, proof);
+      return false;
+    }
+    this.#tasks.push({ after: this.#checkpoint(state) });
+    for (const exit of proof.exits) this.#later(exit);
+    this.#loops.push(...proof.loops);
+    return true;
+  }
+
+  #checkpoint(state: State): Checkpoint {
+    const copy = fork(state);
+    this.#limits.observer?.later?.(copy);
+    return {
+      state: copy,
+      walked: this.#walked,
+      pending: this.#pending,
+      trace: this.#trace.copy(),
+      loops: this.#loops.length,
+      invariants: this.#invariants?.copy(),
+    };
+  }
+
+  #overBudget(index: number): Rejection {
+    const within = [...this.#failures].filter(([head]) => this.#prover!.loopAt(head)?.body.has(index));
+    const [head, failure] = within.at(-1) ?? [...this.#failures].at(-1) ?? [];
+    const why = failure
+      ? `; the loop at ${this.#program.slotOf(head!)} was walked round by round because ${failure.reason}`
+      : '';
+    const { maxInstructions } = this.#limits;
+    return new Rejection(
+      'V-BUDGET',
+      `${maxInstructions} instructions were walked without coming to an end; bound the loops more tightly, or raise maxInstructions${why}`,
+    );
+  }
+
   #isProven(state: State): boolean {
     const proven = this.#proven.get(state.index) ?? [];
-    const found = proven.findIndex((visit) => subsumes(visit.state, state));
+    const found = proven.findIndex((visit) =>
+      this.#invariants ? covers(visit.state, state, NOTHING) : subsumes(visit.state, state),
+    );
     // The most useful first.
     if (found > 0) proven.unshift(...proven.splice(found, 1));
     return found >= 0;
   }
 
   #visit(state: State, open: Visit[]): void {
+    this.#lastVisit = this.#walked;
     const weight = weightOf(state);
     if (this.#held + weight > MAX_HELD) return;
     this.#held += weight;
@@ -210,4 +370,15 @@ class Explorer {
     if (proven.length > MAX_PROVEN) this.#held -= proven.pop()!.weight;
     this.#proven.set(index, proven);
   }
+}
+
+/** The error that a function throws. */
+function refusalOf(refuse: () => unknown): VerifierError {
+  try {
+    refuse();
+  } catch (error) {
+    if (error instanceof VerifierError) return error;
+    throw error;
+  }
+  throw new Error('a walk that was refused before is not refused when it is repeated');
 }

@@ -5,7 +5,7 @@ import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 import { type Byte, Bytes, byteOf, EMPTY, type Slot, type Stack } from './stack.js';
 import type { State } from './states.js';
-import { type Lazy, Pointer, type Value } from './values.js';
+import { type Lazy, type Link, Pointer, type Value } from './values.js';
 import * as written from './written.js';
 
 /**
@@ -24,6 +24,34 @@ export function repeats(old: State, state: State): boolean {
   return new Match(scalars.equal, () => true).states(old, state);
 }
 
+/**
+ * Whether an earlier state includes a later one, number by number, and all that is known of how its numbers lie to
+ * each other and to those with an origin in `outside` holds there, too.
+ */
+export function covers(old: State, state: State, outside: ReadonlyMap<Lazy, unknown>): boolean {
+  const links = new Map<Lazy, Link>();
+  const lowLinks = new Map<Lazy, Link>();
+  const related = (before: Lazy, now: Lazy) =>
+    isRelated(before.link, now.link, links, outside) &&
+    isRelated(before.lowLink, now.lowLink, lowLinks, outside);
+  return new Match(scalars.includes, () => true, related).states(old, state);
+}
+
+/** Whether an origin can be what another was before; `known` says which took whose place, and by how much it differs. */
+function isRelated(
+  before: Link,
+  now: Link,
+  known: Map<Lazy, Link>,
+  outside: ReadonlyMap<Lazy, unknown>,
+): boolean {
+  if (outside.has(before.origin)) return now.origin === before.origin && now.plus === before.plus;
+  const plus = now.plus - before.plus;
+  const found = known.get(before.origin);
+  if (found) return found.origin === now.origin && found.plus === plus;
+  known.set(before.origin, { origin: now.origin, plus });
+  return true;
+}
+
 class Match {
   /** Each number of the old state that matters, and the first that takes its place. */
   readonly #places = new Map<Lazy, Lazy>();
@@ -32,6 +60,7 @@ class Match {
   constructor(
     readonly fits: (old: Scalar, number: Scalar) => boolean,
     readonly matters: (old: Lazy) => boolean,
+    readonly related?: (old: Lazy, number: Lazy) => boolean,
   ) {}
 
   states(old: State, state: State): boolean {
@@ -41,6 +70,10 @@ class Match {
       if (a.back !== b.back) return false;
       for (let r = 0; r < REGISTERS; r++) if (!this.#values(a.registers[r], b.registers[r])) return false;
     }
+    // What was proven may rest on them; visits have none.
+    if (old.reaches.length > 0) return false;
+    for (const [i, length] of old.lengths.entries())
+      if (length && !this.#numbers(length, state.lengths[i]!)) return false;
     if (!old.written.every((bytes, i) => !bytes || written.includes(state.written[i]!, bytes))) return false;
     return old.frames.every((frame, i) => this.#stacks(frame.stack, state.frames[i]!.stack));
   }
@@ -62,6 +95,7 @@ class Match {
 
   #numbers(old: Lazy, number: Lazy): boolean {
     if (!this.matters(old)) return true;
+    if (this.related && !this.related(old, number)) return false;
     this.#used.push(number);
     const before = this.#places.get(old);
     this.#places.set(old, before ?? number);
