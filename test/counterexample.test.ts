@@ -37,8 +37,8 @@ function replay(program: Program, contract: Contract, found: Counterexample): st
 }
 
 const FAULT: Readonly<Record<string, RegExp>> = {
-  'V-OOB-READ': /^X-OOB/,
-  'V-OOB-WRITE': /^X-OOB/,
+  'V-OOB-READ': /^X-(OOB|NOT-POINTER)/,
+  'V-OOB-WRITE': /^X-(OOB|NOT-POINTER)/,
   'V-READ-ONLY': /^X-(ACCESS|OOB)/,
   'V-WRITE-ONLY': /^X-(ACCESS|OOB)/,
   'V-NOT-POINTER': /^X-NOT-POINTER/,
@@ -169,6 +169,7 @@ describe('an input on which a refused program faults', () => {
       { args: [buffer, { kind: 'end', of: 0 }] },
       'r3 = r1\nr3 += 14\nr0 = 0\nif r3 > r2 goto +1\nr0 = *(u8 *)(r1 + 14)\nexit',
     ],
+    ['an empty buffer', { args: [buffer, { kind: 'end', of: 0 }] }, 'r0 = *(u8 *)(r1 + 0)\nexit'],
     [
       'a length in a buffer',
       { args: [buffer, { kind: 'length', of: 0 }] },

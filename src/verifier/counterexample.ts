@@ -31,8 +31,9 @@ export interface Refusal {
 
 /** The faults of a run that show what each code means. What is not here shows in no run. */
 const FAULTS: Readonly<Record<string, readonly string[]>> = {
-  'V-OOB-READ': ['X-OOB'],
-  'V-OOB-WRITE': ['X-OOB'],
+  // The address of an empty buffer is 0.
+  'V-OOB-READ': ['X-OOB', 'X-NOT-POINTER'],
+  'V-OOB-WRITE': ['X-OOB', 'X-NOT-POINTER'],
   // An access that has no right to its memory may lie outside of it as well, which is found first.
   'V-READ-ONLY': ['X-ACCESS', 'X-OOB'],
   'V-WRITE-ONLY': ['X-ACCESS', 'X-OOB'],
