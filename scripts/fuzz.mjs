@@ -8,6 +8,8 @@ import { parseArgs } from 'node:util';
 const TESTS = {
   images: 'test/corruption.test.ts',
   verifier: 'test/verifier-fuzz.test.ts',
+  loops: 'test/verifier-loops.test.ts',
+  invariants: 'test/invariants.test.ts',
   formats: 'test/format-fuzz.test.ts',
   kernel: 'test/agreement-formats.test.ts',
   verdicts: 'test/agreement-mutants.test.ts',

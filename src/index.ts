@@ -48,6 +48,8 @@ export { KernelMemory, type KernelOptions, type KernelProgram } from './kernel/k
 export { type KernelVerdict, type KernelVerdictOptions, kernelVerdict } from './kernel/verdict.js';
 export { type EmitOptions, emitNative } from './native/emit.js';
 export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
+export type { LoopFact } from './verifier/fixpoint.js';
+export type { AccessFact, InstructionFacts, MemoryFact, RegisterFact } from './verifier/invariants.js';
 export { type VerifierLogOptions, verifierLog } from './verifier/kernel-log.js';
 export type { VerifiedProgram } from './verifier/verified.js';
 export { type VerifyOptions, verify } from './verifier/verify.js';

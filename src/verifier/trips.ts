@@ -38,12 +38,24 @@ export interface Bound {
 }
 
 /** What a line holds in rounds 0 to `last`. */
-export function during({ start, step, bits }: Line, last: bigint): Scalar {
+export function during(line: Line, last: bigint): Scalar {
+  const found = computed.get(line);
+  if (found?.last === last) return found.known;
+  const known = computeDuring(line, last);
+  computed.set(line, { last, known });
+  return known;
+}
+
+/** Asked for once for every number on the line, mostly about the same rounds. */
+const computed = new WeakMap<Line, { readonly last: bigint; readonly known: Scalar }>();
+
+function computeDuring({ start, step, bits }: Line, last: bigint): Scalar {
   if (step === 0n) return start.known;
   const operate = bits === 64 ? scalars.aluWhole : scalars.aluLow;
-  const end = (1n << BigInt(bits)) - 1n;
+  const end = tnum.ones(bits);
   const rounds = scalars.between(0n, last < end ? last : end);
-  const moved = operate('add', start.known, operate('mul', rounds, scalars.constant(step)));
+  const distance = step === 1n ? rounds : operate('mul', rounds, scalars.constant(step));
+  const moved = operate('add', start.known, distance);
   return bits === 64 ? moved : scalars.union(start.known, moved);
 }
 
