@@ -167,6 +167,20 @@ const PROVEN: Proven[] = [
 
 /** With memory of 8 bytes to be read in r1, any number in r2, and one up to 8 in r3. */
 const REFUSED: (LoopCase & { code?: string })[] = [
+  {
+    title: 'a counter that stands still on a path that meets another on which it moves',
+    text: `r0 = 0
+      r4 = 0
+      loop: if r4 > 99 goto out
+      r5 = *(u8 *)(r1 + 0)
+      if r5 != 0 goto still
+      move: r4 += 1
+      goto join
+      still: if r4 == 0 goto move
+      join: r5 = 0
+      goto loop
+      out: exit`,
+  },
   { title: 'a counter that may come round', text: counting('r4 = -1', 'r0 += 1', 'r0 <= r4') },
   { title: 'a counter that may come round below 0', text: counting('r4 = 5', 'r4 -= 1', 'r4 >= 0') },
   { title: 'a count to any number by twos', text: counting('r4 = 0', 'r4 += 2', 'r4 != r2') },

@@ -125,14 +125,20 @@ export class LoopProver {
         hypothesis = next;
         continue;
       }
-      const backs = walk.backs.map(({ state }) => state);
-      if (!head.moves && !hasRanking(places, head.state, backs))
-        throw new Unproven('no number was found that moves with every round towards the end of the loop');
-      const trips = backs.length === 0 ? 0n : head.moves ? hypothesis.lastRound : undefined;
+      if (!head.moves) this.#requireRanking(places, head, loop, hypothesis);
+      const trips = walk.backs.length === 0 ? 0n : head.moves ? hypothesis.lastRound : undefined;
       const fact = { head: this.#program.slotOf(loop.head), maxTrips: trips };
       return { exits: walk.exits, loops: [fact, ...walk.loops] };
     }
     throw new Unproven('what its rounds have in common was not found');
+  }
+
+  /** A path may not stand for another here from whose beginning it differs in how far its numbers have moved. */
+  #requireRanking(places: readonly Place[], head: Head, loop: Loop, hypothesis: Hypothesis): void {
+    const { backs } = this.#walk(head, loop, hypothesis, head.origins);
+    const states = backs.map(({ state }) => state);
+    if (!hasRanking(places, head.state, states))
+      throw new Unproven('no number was found that moves with every round towards the end of the loop');
   }
 
   /** The constants that numbers are compared with in the loop, and their neighbours. */
@@ -143,8 +149,16 @@ export class LoopProver {
     });
   }
 
-  /** Follows all paths from the head, to where they come back or leave the loop. */
-  #walk(head: Head, loop: Loop, hypothesis: Hypothesis): Walk {
+  /**
+   * Follows all paths from the head, to where they come back or leave the loop.
+   * @param outside numbers to which the others have to lie alike where one path stands for another
+   */
+  #walk(
+    head: Head,
+    loop: Loop,
+    hypothesis: Hypothesis,
+    outside: ReadonlyMap<Lazy, unknown> = head.lines,
+  ): Walk {
     const walk: Walk = { backs: [], exits: [], loops: [] };
     const proven = new Map<number, { state: State; passed: Passed }[]>();
     const tasks: Task[] = [{ walk: fork(head.state), passed: new Map(), fromHead: true }];
@@ -153,7 +167,7 @@ export class LoopProver {
         const visits = proven.get(task.close.index) ?? [];
         if (visits.length < MAX_VISITS) visits.push({ state: task.close, passed: task.passed });
         proven.set(task.close.index, visits);
-      } else this.#follow(task, { head, loop, hypothesis, walk, proven, tasks });
+      } else this.#follow(task, { head, loop, hypothesis, outside, walk, proven, tasks });
       if (walk.backs.length + walk.exits.length > MAX_ENDS)
         throw new Unproven('too many paths lead through it');
     }
@@ -216,6 +230,7 @@ interface Surroundings {
   readonly head: Head;
   readonly loop: Loop;
   readonly hypothesis: Hypothesis;
+  readonly outside: ReadonlyMap<Lazy, unknown>;
   readonly walk: Walk;
   readonly proven: Map<number, { state: State; passed: Passed }[]>;
   readonly tasks: Task[];
@@ -280,13 +295,13 @@ function tightened(number: Lazy, lines: ReadonlyMap<Lazy, Line>, last: bigint): 
 function isCovered(
   visit: { state: State; passed: Passed },
   now: { state: State; passed: Passed },
-  { hypothesis, head }: Surroundings,
+  { hypothesis, outside }: Surroundings,
 ): boolean {
   for (const [key, last] of visit.passed) {
     const here = now.passed.get(key);
     if (hypothesis.tests.has(key) && (here === undefined || here > last)) return false;
   }
-  return covers(visit.state, now.state, head.lines);
+  return covers(visit.state, now.state, outside);
 }
 
 /** The hypothesis itself if the walk confirms it. */

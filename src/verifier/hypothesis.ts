@@ -31,6 +31,8 @@ export interface Head {
   readonly state: State;
   /** The numbers on lines, and those that stay as they were, by their origins. */
   readonly lines: Map<Lazy, Line>;
+  /** Those, and the numbers of which only a range is known. */
+  readonly origins: ReadonlyMap<Lazy, unknown>;
   /** Whether any number is on a line that moves. */
   readonly moves: boolean;
 }
@@ -44,6 +46,7 @@ export function headOf(entry: State, places: readonly Place[], hypothesis: Hypot
   const state = fork(entry);
   state.reaches = [];
   const lines = new Map<Lazy, Line>();
+  const others: Lazy[] = [];
   let moves = false;
   for (const place of places) {
     const role = roleOf(hypothesis, place);
@@ -60,10 +63,11 @@ export function headOf(entry: State, places: readonly Place[], hypothesis: Hypot
     if (role.kind === 'line') {
       lines.set(number, role.line);
       moves = true;
-    }
+    } else others.push(number);
     place.put(state, place.entry instanceof Pointer ? new Pointer(place.entry.region, number) : number);
   }
-  return { state, lines, moves };
+  const origins = new Map<Lazy, unknown>([...lines, ...others.map((number) => [number, undefined] as const)]);
+  return { state, lines, origins, moves };
 }
 
 /** The role of a place that fits what all paths back to the head brought; the one it had if that does. */
@@ -90,6 +94,7 @@ export function roleAfter(
       return role;
     return anyOf(numberOf(entry).need(), numbers);
   }
+  if (scalars.includes(role.known, scalars.unknown())) return role;
   const all = numbers.map((number) => number.need()).reduce(scalars.union);
   if (scalars.includes(role.known, all)) return role;
   const both = scalars.union(role.known, all);
