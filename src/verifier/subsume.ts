@@ -26,7 +26,8 @@ export function repeats(old: State, state: State): boolean {
 
 /**
  * Whether an earlier state includes a later one, number by number, and all that is known of how its numbers lie to
- * each other and to those with an origin in `outside` holds there, too.
+ * each other and to those with an origin in `outside` holds there, too. Where it does, the numbers that had to fit
+ * become needed.
  */
 export function covers(old: State, state: State, outside: ReadonlyMap<Lazy, unknown>): boolean {
   const links = new Map<Lazy, Link>();
@@ -34,8 +35,17 @@ export function covers(old: State, state: State, outside: ReadonlyMap<Lazy, unkn
   const related = (before: Lazy, now: Lazy) =>
     isRelated(before.link, now.link, links, outside) &&
     isRelated(before.lowLink, now.lowLink, lowLinks, outside);
-  return new Match(scalars.includes, () => true, related).states(old, state);
+  const match = new Match(scalars.includes, () => true, related);
+  if (!match.states(old, state)) return false;
+  match.markNeeded(isFree);
+  return true;
 }
+
+/** Whether of a number that is held in one place alone nothing can be used. */
+const isFree = (number: Lazy): boolean =>
+  !number.hasRelatives &&
+  number.lowLink.origin === number &&
+  scalars.includes(number.known, scalars.unknown());
 
 /** Whether an origin can be what another was before; `known` says which took whose place, and by how much it differs. */
 function isRelated(
@@ -55,7 +65,8 @@ function isRelated(
 class Match {
   /** Each number of the old state that matters, and the first that takes its place. */
   readonly #places = new Map<Lazy, Lazy>();
-  readonly #used: Lazy[] = [];
+  readonly #used: [Lazy, Lazy][] = [];
+  readonly #shared = new Set<Lazy>();
 
   constructor(
     readonly fits: (old: Scalar, number: Scalar) => boolean,
@@ -78,8 +89,9 @@ class Match {
     return old.frames.every((frame, i) => this.#stacks(frame.stack, state.frames[i]!.stack));
   }
 
-  markNeeded(): void {
-    for (const number of this.#used) number.need();
+  /** @param isFree says of a number of the old state which is held once that what takes its place is not needed */
+  markNeeded(isFree: (old: Lazy) => boolean = () => false): void {
+    for (const [old, number] of this.#used) if (this.#shared.has(old) || !isFree(old)) number.need();
   }
 
   /** What was not initialised was not read. */
@@ -96,10 +108,11 @@ class Match {
   #numbers(old: Lazy, number: Lazy): boolean {
     if (!this.matters(old)) return true;
     if (this.related && !this.related(old, number)) return false;
-    this.#used.push(number);
+    this.#used.push([old, number]);
     const before = this.#places.get(old);
     this.#places.set(old, before ?? number);
     if (!before) return this.fits(old.known, number.known);
+    this.#shared.add(old);
     // The proof may have used that two places held one number.
     return before === number || constantsAlike(before, number);
   }
