@@ -13,9 +13,10 @@ import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
-import { callWithHelpers, type Linked, link, release } from './callbacks.js';
+import { callWithHelpers, release } from './callbacks.js';
 import { Extents } from './extents.js';
 import { type Libc, libc, type NativeArg } from './libc.js';
+import { type Linked, link } from './link.js';
 
 /** Routines start at multiples of this. */
 export const GRANULE = 16;
@@ -49,7 +50,7 @@ interface Placement {
   readonly offset: number;
   readonly granules: number;
   readonly code: MachineCode;
-  /** For code that calls helper functions. */
+  /** For code that calls helper functions, or has data. */
   readonly linked: Linked | undefined;
   /** Calls that are running: JavaScript is on while a helper function is called. */
   running: number;
@@ -227,7 +228,7 @@ export class CodeArena {
     if (this.#disposed) return;
     for (const placement of this.#placements.values()) requireIdle(placement);
     this.#disposed = true;
-    for (const { linked } of this.#placements.values()) if (linked) release(linked);
+    for (const { linked } of this.#placements.values()) if (linked) release(linked.numbers);
     this.#placements.clear();
     for (const { address, length, sealed } of this.#chunks) if (!sealed) this.#libc.unmap(address, length);
     this.#chunks.length = 0;
@@ -256,7 +257,7 @@ export class CodeArena {
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());
     const trampoline = addressOf(this.#trampoline);
     const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
-    if (!placement.linked) return call();
+    if (!placement.linked?.numbers.length) return call();
     placement.running++;
     try {
       return callWithHelpers([a, b, c, d, e], call);
@@ -278,7 +279,7 @@ export class CodeArena {
     try {
       return this.#publishBytes(code, linked);
     } catch (error) {
-      if (linked) release(linked);
+      if (linked) release(linked.numbers);
       throw error;
     }
   }
@@ -303,7 +304,7 @@ export class CodeArena {
   }
 
   #reclaim({ offset, granules, linked }: Placement): void {
-    if (linked) release(linked);
+    if (linked) release(linked.numbers);
     if (this.#sealed) return;
     this.#write(new Uint8Array(granules * GRANULE).fill(this.#target.trap), offset);
     this.#free.give(offset / GRANULE, granules);

@@ -16,7 +16,7 @@ import { encodeProgram } from '../bpf/encode.js';
 import { row } from '../bpf/isa.js';
 import { type Instruction, instruction, makeProgram, type Program, requireProgram } from '../bpf/program.js';
 import { MAX_U64 } from '../bytes.js';
-import { ArgumentError, VerifierError } from '../errors.js';
+import { ArgumentError, ProgramError, VerifierError } from '../errors.js';
 import { close, createArray, loadProgram, MAP_FLAG, readValue, runProgram, writeValue } from './syscall.js';
 
 const WORD_BYTES = 8;
@@ -56,10 +56,17 @@ export class KernelMemory {
   /**
    * Has the kernel verify and compile a program.
    * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; the kernel's instruction
-   *   numbers count the instructions that bring the arguments, `insn` does not
+   *   numbers count the instructions that bring the arguments, `insn` does not; ProgramError 'P-DATA' for a program with data
    */
   load(program: Program): KernelProgram {
     requireProgram(program);
+    if (program.data.length > 0) {
+      const names = program.data.map(({ name }) => name).join(', ');
+      throw new ProgramError(
+        'P-DATA',
+        `the program brings data along (${names}), which this does not put into the kernel`,
+      );
+    }
     this.#requireOpen();
     const { bytes, before } = this.#wrap(program);
     const verdict = loadProgram(bytes);

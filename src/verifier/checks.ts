@@ -239,7 +239,7 @@ function checkStackRead(
   throw leak(`${what} of ${region.name}, where byte ${byte} may be part of an address`);
 }
 
-/** Regions and frames begin at multiples of 8. */
+/** Regions of every kind begin at multiples of 8. */
 function checkAligned({ register, off, size }: Place, state: State): void {
   const { t } = pointerAt(state, register, 'atomic operation').offset.need().whole;
   const possible = ((t.value + BigInt(off)) | t.mask) & BigInt(size - 1);

@@ -7,10 +7,10 @@ import { branch } from './branches.js';
 import { type Cfg, cfgOf, forgetDead } from './cfg.js';
 import { check, type Requirement, requirementsOf } from './checks.js';
 import { Rejection, Trace, verifierError } from './report.js';
-import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
+import { dataRegion, entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { repeats, subsumes } from './subsume.js';
-import { apply, callHelper, enterCall, leaveCall } from './transfer.js';
-import { Pointer } from './values.js';
+import { apply, callHelper, enterCall, leaveCall, takeAddress } from './transfer.js';
+import { Pointer, type Region } from './values.js';
 
 /** A state at a place where paths meet. It is proven once every path from it is. */
 interface Visit {
@@ -48,6 +48,7 @@ export function explore(program: Program, contract: Contract, limits: Limits): F
 class Explorer {
   readonly #program: Program;
   readonly #contract: Contract;
+  readonly #data: readonly Region[];
   readonly #limits: Limits;
   readonly #trace = new Trace();
   readonly #requirements: (readonly Requirement[] | undefined)[];
@@ -65,6 +66,7 @@ class Explorer {
   constructor(program: Program, contract: Contract, limits: Limits) {
     this.#program = program;
     this.#contract = contract;
+    this.#data = program.data.map(dataRegion);
     this.#limits = limits;
     this.#requirements = new Array(program.instructions.length);
   }
@@ -111,7 +113,7 @@ class Explorer {
       check(requirement, state, this.#contract);
       if (requirement.kind !== 'aligned') continue;
       const pointer = topOf(state).registers[requirement.register];
-      if (pointer instanceof Pointer && pointer.region.frame < 0 && requirement.size > 1)
+      if (pointer instanceof Pointer && pointer.region.arg >= 0 && requirement.size > 1)
         this.#needsAlignment = true;
     }
   }
@@ -138,6 +140,9 @@ class Explorer {
         if (taken && next) this.#later(taken);
         return next ?? taken;
       }
+      case 'data_address':
+        takeAddress(instruction, state, this.#data);
+        return state;
       default:
         apply(instruction, state);
         return state;

@@ -1,6 +1,7 @@
 // The state of the machine before an instruction, for all runs that come here along one path.
 
 import type { Contract } from '../bpf/contract.js';
+import type { DataSection } from '../bpf/data.js';
 import { FRAME_POINTER, MAX_FRAMES, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
 import { MAX_U64 } from '../bytes.js';
 import * as scalars from './scalars.js';
@@ -45,6 +46,12 @@ function argumentValue(arg: NonNullable<Contract['args'][number]>, index: number
   const { bytes, access } = arg;
   const region = { base, name: `${base}'s memory`, start: 0, bytes, access, arg: index, frame: -1 };
   return new Pointer(region, Lazy.constant(0n));
+}
+
+/** Memory that the program brings along, of whose contents nothing is known. */
+export function dataRegion({ name, size, writable }: DataSection): Region {
+  const access = writable ? 'readwrite' : 'read';
+  return { base: name, name: `the data section ${name}`, start: 0, bytes: size, access, arg: -1, frame: -1 };
 }
 
 // One region for each depth: no two live frames have the same, and pointers to dead ones are forgotten.

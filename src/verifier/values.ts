@@ -133,9 +133,9 @@ export function immediateOf(instruction: Instruction): Lazy {
   return found;
 }
 
-/** Memory that pointers lead into. Regions of arguments may overlap each other; a frame overlaps nothing. */
+/** Memory that pointers lead into. Regions of arguments may overlap each other; a frame and a data section overlap nothing. */
 export interface Region {
-  /** The register that led here first: r1 … r5, or r10. */
+  /** The register that led here first, r1 … r5 or r10; or the name of the data section. */
   readonly base: string;
   /** How messages call it. */
   readonly name: string;
@@ -143,9 +143,9 @@ export interface Region {
   readonly start: number;
   readonly bytes: number;
   readonly access: Access;
-  /** Index of the argument, or -1 for a frame. */
+  /** Index of the argument, or -1. */
   readonly arg: number;
-  /** Depth of the call whose frame this is, or -1 for an argument. */
+  /** Depth of the call whose frame this is, or -1. */
   readonly frame: number;
 }
 

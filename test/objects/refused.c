@@ -1,0 +1,10 @@
+// Addresses that a program cannot bring along.
+static const char *const names[4] = {"none", "one", "some", "many"};
+extern int elsewhere[4];
+__attribute__((section(".maps"))) struct { int type, key_bytes, value_bytes, entries; } map = {2, 4, 8, 1};
+
+__attribute__((section("entry"))) int neither(int *memory) { return memory[0] + 1; }
+__attribute__((section("entry"))) int named(int *memory) { return names[memory[0] & 3][0]; }
+__attribute__((section("entry"))) int external(int *memory) { return elsewhere[memory[0] & 3]; }
+__attribute__((section("entry"))) int mapped(int *memory) { return map.entries += memory[0]; }
+__attribute__((section("entry"))) void *code(int *memory) { return memory[0] ? (void *)named : (void *)neither; }
