@@ -249,7 +249,22 @@ describe('what programs cannot have here is refused by name:', () => {
       expect(message).toContain(`function ${name}, instruction ${where.insn}: it takes the address of`);
       expect(message).toContain(says);
     }
-    expect(interpret(object.program('neither'), { args: [Uint8Array.of(8, 0, 0, 0)] }).r0).toBe(9n);
+    const first = Uint8Array.of(5, 0, 0, 0);
+    expect(interpret(object.program('neither'), { args: [first] }).r0).toBe(6n);
+    expect(interpret(object.program('constant'), { args: [first] }).r0).toBe(13n);
+  });
+
+  it('any address in a section where addresses stand in what has no name', () => {
+    const bytes = read('refused-gcc.o');
+    const view = new DataView(bytes.buffer);
+    const header = headerOf(bytes, (type) => type === 2);
+    let names = Number(view.getBigUint64(header + 24, true));
+    const isNames = (at: number) =>
+      view.getUint32(at + 8, true) === 32 && view.getUint32(at + 16, true) === 32;
+    while (!isNames(names)) names += 24;
+    bytes[names + 4] = 0; // a symbol of no type
+    const error = failure(() => readElf(bytes).program('constant'));
+    expect([error.code, error.message]).toEqual(['E-DATA', expect.stringContaining('where addresses stand')]);
   });
 
   it('functions of other objects', () => {

@@ -5,6 +5,7 @@
 
 import type { DataSpec } from '../bpf/data.js';
 import type { ElfError } from '../errors.js';
+import { type Addresses, readAddresses, standAt } from './addresses.js';
 import { errorAt, type Place } from './functions.js';
 import { isCode, SECTION_FLAG, SECTION_TYPE, type Section, viewOf } from './sections.js';
 import {
@@ -27,21 +28,19 @@ export const isData = (section: Section): boolean =>
 
 /** What an object knows of its data. */
 export interface DataParts {
-  /** The table of relocations of each section that has any, by the section's index. */
-  readonly relocated: ReadonlyMap<number, Section>;
+  /** Where addresses stand in each section that has any, by the section's index. */
+  readonly addresses: ReadonlyMap<number, Addresses>;
   /** Whether immediates against variables count from their section. */
   readonly fromSection: boolean;
 }
 
 export function readDataParts(
   sections: readonly Section[],
+  symbols: readonly ElfSymbol[],
   relocations: ReadonlyMap<number, Relocations>,
 ): DataParts {
-  const tables = sections.filter(
-    ({ type, bytes }) => (type === SECTION_TYPE.rel || type === SECTION_TYPE.rela) && bytes.length > 0,
-  );
   return {
-    relocated: new Map(tables.map((table) => [table.info, table])),
+    addresses: readAddresses(sections, symbols),
     fromSection: countsFromSection(sections, relocations),
   };
 }
@@ -94,8 +93,15 @@ export class DataSections {
     const offset = start + Number(counted);
     const what = symbol.name === section.name ? section.name : `${symbol.name} in section ${section.name}`;
     const number = this.#numberOf(section, what, place);
-    if (offset >= 0 && offset <= section.size) return { section: number, offset };
-    throw refusal(place, `byte ${offset} of section ${section.name}, which has ${section.size} bytes`);
+    if (offset < 0 || offset > section.size)
+      throw refusal(place, `byte ${offset} of section ${section.name}, which has ${section.size} bytes`);
+    const addresses = this.#parts.addresses.get(section.index);
+    if (addresses && standAt(addresses, offset))
+      throw refusal(
+        place,
+        `${what}, where addresses stand (${addresses.table.name}), as in tables of pointers; data with addresses in it cannot be had`,
+      );
+    return { section: number, offset };
   }
 
   specs(): DataSpec[] {
@@ -110,7 +116,7 @@ export class DataSections {
   #numberOf(section: Section, what: string, place: Place): number {
     const known = this.#numbers.get(section);
     if (known !== undefined) return known;
-    const flaw = flawOf(section, this.#parts);
+    const flaw = flawOf(section);
     if (flaw) throw refusal(place, `${what}, ${flaw}`);
     this.#bytes += section.size;
     if (this.#bytes > MAX_DATA_BYTES) {
@@ -133,16 +139,13 @@ function immediateAt(code: DataView, at: number): number | undefined {
 }
 
 /** Why a section cannot be had as data. */
-function flawOf(section: Section, { relocated }: DataParts): string | undefined {
-  const { name, type, alignment, index } = section;
+function flawOf(section: Section): string | undefined {
+  const { name, type, alignment } = section;
   if (isCode(section)) return 'which is code; functions can only be called';
   if (!isData(section) || (type !== SECTION_TYPE.progbits && type !== SECTION_TYPE.nobits))
     return 'which is no section of data';
   if (/^\.?maps(\/|$)/.test(name))
     return 'which is a map; programs have none here, so pass memory as an argument';
-  const table = relocated.get(index);
-  if (table)
-    return `where addresses stand (${table.name}), as in tables of pointers; data with addresses in it cannot be had`;
   const fits = alignment <= MAX_ALIGNMENT && (alignment & (alignment - 1)) === 0;
   return fits
     ? undefined

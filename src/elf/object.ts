@@ -43,7 +43,7 @@ export class ElfObject {
       sections,
       functions: new Map(this.#ranges.map((range) => [placeOf(range.sectionIndex, range.start), range])),
       relocations,
-      data: readDataParts(sections, relocations),
+      data: readDataParts(sections, symbols, relocations),
     };
     this.functions = this.#ranges.map(({ name, section, global, start, end }) => ({
       name,

@@ -113,9 +113,13 @@ export function readRelocations(
   return found;
 }
 
+/** Length of an entry of a table of relocations. */
+export const entryBytesOf = ({ type }: Section): number =>
+  type === SECTION_TYPE.rela ? ELF.relaBytes : ELF.relBytes;
+
 function* readTable(table: Section, symbols: readonly ElfSymbol[]): Generator<Relocation> {
   const hasAddend = table.type === SECTION_TYPE.rela;
-  const bytes = hasAddend ? ELF.relaBytes : ELF.relBytes;
+  const bytes = entryBytesOf(table);
   const view = viewOf(table.bytes);
   for (let index = 0; index < countOf(table, bytes); index++) {
     const at = index * bytes;
