@@ -159,7 +159,8 @@ export class CodeArena {
   }
 
   /**
-   * Publishes code and returns the handle that calls it.
+   * Publishes code and returns the handle that calls it. Data that the program brought along has its place beside it, with the values
+   * that it starts with, and keeps what calls leave there until the routine is freed or replaced.
    * @throws ArgumentError for what is not machine code, and 'A-HELPERS' for helper functions that are missing; EngineError if
    *   the arena is sealed or memory is refused
    */
