@@ -3,6 +3,7 @@
 export { assemble } from './bpf/assemble.js';
 export { type Access, type ArgSpec, type Contract, contractFor, type HelperSpec } from './bpf/contract.js';
 export { contractText } from './bpf/contract-text.js';
+export type { DataSection } from './bpf/data.js';
 export { type DisassembleOptions, disassemble } from './bpf/disassemble.js';
 export { decodeProgram, encodeProgram } from './bpf/encode.js';
 export type { Helper, HelperFunction, Helpers } from './bpf/helper.js';

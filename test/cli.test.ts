@@ -279,6 +279,12 @@ describe('bpf-unpack asm, disasm and run', () => {
       expect(run(['run', object, '--mem', memory, ...options]).out).toBe(
         `r0 = 0x7edc2a990fd5ef07\nmemory = ${memory}\n`,
       );
+    const table = fileURLToPath(new URL('objects/data-gcc.o', import.meta.url));
+    for (const engine of ['interpreter', 'jit'])
+      expect(run(['run', table, '--function', 'constant', '--mem', '06000000', '--engine', engine]).out).toBe(
+        'r0 = 0x11\nmemory = 06000000\n',
+      );
+    expect(run(['disasm', table, '--function', 'constant']).out).toMatch(/^r\d = \.rodata\[0\] ll$/m);
     const missing = run(['disasm', object, '--function', 'cash']);
     expect(missing).toMatchObject({
       status: 1,

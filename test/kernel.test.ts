@@ -4,6 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
 import type { Contract } from '../src/bpf/contract.js';
 import { decodeProgram } from '../src/bpf/encode.js';
+import { dataAddress, makeProgram } from '../src/bpf/program.js';
 import { VerifierError } from '../src/errors.js';
 import { KernelMemory } from '../src/kernel/kernel.js';
 import { kernelVerdict } from '../src/kernel/verdict.js';
@@ -34,6 +35,12 @@ function call(text: string, contract: Contract, args: (Uint8Array | bigint)[]): 
 }
 
 describe.skipIf(!kernelRuns)('the kernel', () => {
+  it('is given no program with data', () => {
+    const data = [{ name: '.bss', bytes: new Uint8Array(8), writable: true }];
+    const program = makeProgram([dataAddress(1, 0, 0), ...assemble('r0 = 0\nexit').instructions], data);
+    expect(() => memoryFor({ args: [] }).load(program)).toThrow('the program brings data along (.bss)');
+  });
+
   it('returns all 64 bits of r0', () => {
     expect(call('r0 = 0xfedcba9876543210 ll\nexit', { args: [] }, [])).toBe(0xfedcba9876543210n);
   });

@@ -9,7 +9,8 @@ export interface DisassembleOptions {
 }
 
 /**
- * The program as text, an instruction a line; `assemble` reads it back.
+ * The program as text, an instruction a line; `assemble` reads it back, except for addresses of data (`r1 = .rodata[16] ll`),
+ * which only objects have.
  * @throws ProgramError 'P-TYPE' for what is no program; ArgumentError 'A-DIALECT'
  */
 export function disassemble(program: Program, options: DisassembleOptions = {}): string {
@@ -17,5 +18,6 @@ export function disassemble(program: Program, options: DisassembleOptions = {}):
   const { dialect = 'kernel' } = options ?? {};
   if (dialect !== 'kernel' && dialect !== 'classic')
     throw new ArgumentError('A-DIALECT', `dialect must be kernel or classic; got ${String(dialect)}`);
-  return program.instructions.map((instruction) => `${instructionText(instruction, dialect)}\n`).join('');
+  const { instructions, data } = program;
+  return instructions.map((instruction) => `${instructionText(instruction, dialect, data)}\n`).join('');
 }

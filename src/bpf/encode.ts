@@ -13,7 +13,8 @@ import {
 const SLOT_BYTES = 8;
 
 /**
- * The program as a stream of 8-byte little-endian slots.
+ * The program as a stream of 8-byte little-endian slots. Its data is not there: the addresses of data are LD_IMM64 of the kind
+ * "map value by index", with the number of the section and the offset, which `decodeProgram` refuses.
  * @throws ProgramError 'P-TYPE' for what is no program
  */
 export function encodeProgram(program: Program): Uint8Array {

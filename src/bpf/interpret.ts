@@ -8,7 +8,7 @@ import { type ArgSpec, type Contract, checkContract } from './contract.js';
 import { callHelper, type Helper, type Helpers, takeHelpers, watchBuffers } from './helper.js';
 import { FIRST_SAVED, FRAME_POINTER, MAX_FRAMES, REGISTERS } from './isa.js';
 import { Memory, type Word } from './memory.js';
-import { type Instruction, type Program, requireProgram } from './program.js';
+import { addressed, type Instruction, type Program, requireProgram } from './program.js';
 
 export interface InterpretOptions {
   /** r1, r2, …: a buffer is passed as its address (an empty one as 0), and changed in place; undefined: not given, or derived. */
@@ -37,7 +37,7 @@ const MAX_INSTRUCTIONS = 10_000_000;
 const ZERO: Word = { value: 0n, region: 0 };
 
 /**
- * Runs a program, verified or not.
+ * Runs a program, verified or not. Data that it brings along is as in the object at the start of each run.
  * @throws ExecutionError naming the slot: 'X-OOB', 'X-NOT-POINTER', 'X-ACCESS', 'X-ALIGN', 'X-UNINIT-REG',
  *   'X-UNINIT-STACK', 'X-FALL-OFF', 'X-DEPTH', 'X-HELPER' or 'X-LIMIT'; what a helper function throws; ArgumentError
  *   'A-HELPER' for a number that its signature does not allow, 'A-IN-USE' if it detached or resized a buffer in use
@@ -59,6 +59,8 @@ class Machine {
   readonly #helpers: ReadonlyMap<number, Helper>;
   readonly #requireIntact: () => void;
   readonly #args: readonly (Word | undefined)[];
+  /** Where each data section begins. */
+  readonly #data: readonly Word[];
   /** Undefined: never written. Outside of strict mode all start as 0. */
   readonly #registers: (Word | undefined)[];
   readonly #callers: { readonly back: number; readonly saved: readonly (Word | undefined)[] }[] = [];
@@ -77,6 +79,9 @@ class Machine {
     this.#requireIntact = watchBuffers(args);
     this.#memory = new Memory(strict);
     this.#args = this.#passed(args);
+    this.#data = program.data.map(({ name, bytes, writable }) =>
+      this.#memory.addData(name, bytes, writable ? 'readwrite' : 'read'),
+    );
     this.#registers = new Array(REGISTERS).fill(strict ? undefined : ZERO);
     this.#args.forEach((word, i) => {
       const given = !strict || !this.#contract || this.#contract.args[i] !== undefined;
@@ -168,6 +173,12 @@ class Machine {
       case 'load_imm64':
         this.#registers[instruction.dst] = scalar(instruction.value);
         return index + 1;
+      case 'data_address': {
+        const { section, offset } = addressed(instruction);
+        const { value, region } = this.#data[section]!;
+        this.#registers[instruction.dst] = { value: value + BigInt(offset), region };
+        return index + 1;
+      }
       case 'jump': {
         const { row, dst } = instruction;
         const taken = comparison(

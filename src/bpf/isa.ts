@@ -26,6 +26,7 @@ export type Kind =
   | 'store' // *(dst + off) = operand
   | 'atomic' // *(dst + off) op= src
   | 'load_imm64' // dst = 64 bits from two slots
+  | 'data_address' // dst = the address of data that the program brings along
   | 'jump' // conditional
   | 'goto'
   | 'call'
@@ -54,7 +55,7 @@ export interface Row {
   readonly src: RegisterUse;
   readonly off: OffUse;
   readonly imm: ImmUse;
-  /** Text in each dialect. %d %s registers, %D %S their 32-bit names, %i %q immediates, %o + off, %j target. */
+  /** Text in each dialect. %d %s registers, %D %S their 32-bit names, %i %q immediates, %o + off, %j target, %a data. */
   readonly text: Readonly<Record<Dialect, string>>;
   /** For kind 'refused': why. */
   readonly reason?: string | undefined;
@@ -492,6 +493,23 @@ function classicText({ name, kind, op, bits, source, signExtend }: KernelRow): s
       return name;
   }
 }
+
+/**
+ * An LD_IMM64 of the kind "map value by index": imm is the number of a data section, and the second slot's an offset in it.
+ * It is no row of the table, since bytes and text have no data: only what links an object makes it.
+ */
+export const DATA_ADDRESS: Row = Object.freeze({
+  ...blank,
+  name: 'lddw.data',
+  opcode: CLASS.ld | MODE.imm | SIZE[8],
+  kind: 'data_address',
+  op: 'data',
+  source: 'imm',
+  dst: 'write',
+  src: 6,
+  imm: 'value',
+  text: Object.freeze({ kernel: '%d = %a ll', classic: 'lddw %d, %a' }),
+});
 
 /** Every instruction form. */
 export const ROWS: readonly Row[] = [

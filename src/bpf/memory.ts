@@ -43,6 +43,11 @@ export class Memory {
     return this.#add({ name, bytes, access, startsEmpty: false });
   }
 
+  /** Adds a copy of a data section, which begins as that. */
+  addData(name: string, bytes: Uint8Array, access: Access): Word {
+    return this.#add({ name: `the data section ${name}`, bytes, access, startsEmpty: false });
+  }
+
   /** Adds a stack frame and returns its end, which is r10's value. */
   pushFrame(): Word {
     const bytes = new Uint8Array(STACK_BYTES);

@@ -2,7 +2,8 @@
 
 import { requireKey } from '../bytes.js';
 import { ProgramError } from '../errors.js';
-import { FRAME_POINTER, REGISTERS, type RegisterUse, type Row, reads, writes } from './isa.js';
+import { DataSection, type DataSpec } from './data.js';
+import { DATA_ADDRESS, FRAME_POINTER, REGISTERS, type RegisterUse, type Row, reads, writes } from './isa.js';
 
 export interface Instruction {
   readonly row: Row;
@@ -17,7 +18,8 @@ export interface Instruction {
 }
 
 /** Length of an instruction in slots of 8 bytes. */
-export const slotsOf = (row: Row): 1 | 2 => (row.kind === 'load_imm64' ? 2 : 1);
+export const slotsOf = (row: Row): 1 | 2 =>
+  row.kind === 'load_imm64' || row.kind === 'data_address' ? 2 : 1;
 
 /** Makes an instruction of a row and its operands; fields that the row fixes are filled in. */
 export function instruction(
@@ -38,6 +40,16 @@ export function instruction(
     value: operands.value ?? BigInt.asUintN(64, BigInt(imm)),
   });
 }
+
+/** dst = the address of byte `offset` of the program's data section number `section`. */
+export function dataAddress(dst: number, section: number, offset: number): Instruction {
+  return instruction(DATA_ADDRESS, { dst, value: (BigInt(offset) << 32n) | BigInt(section) });
+}
+
+/** What an instruction of kind 'data_address' takes the address of. */
+export const addressed = ({ imm, value }: Instruction): { section: number; offset: number } => {
+  return { section: imm, offset: Number(value >> 32n) };
+};
 
 /** Jump distance of a goto, conditional jump or local call in slots, or undefined for other instructions. */
 export function jumpDistance({ row, off, imm }: Instruction): number | undefined {
@@ -62,15 +74,18 @@ const DECODED = Symbol('decoded');
 
 export class Program {
   readonly instructions: readonly Instruction[];
+  /** Memory that it brings along: only programs linked from objects have any. */
+  readonly data: readonly DataSection[];
   /** Length in slots. */
   readonly slots: number;
   readonly #slotOf: Int32Array;
   readonly #indexAt: Int32Array;
 
   /** @internal */
-  constructor(key: symbol, instructions: readonly Instruction[]) {
+  constructor(key: symbol, instructions: readonly Instruction[], data: readonly DataSpec[]) {
     requireKey(key, DECODED, 'a program', 'decodeProgram, assemble and lower');
     this.instructions = Object.freeze([...instructions]);
+    this.data = Object.freeze(data.map((section) => new DataSection(section)));
     this.#slotOf = new Int32Array(instructions.length);
     let slots = 0;
     instructions.forEach(({ row }, i) => {
@@ -129,6 +144,12 @@ export class Program {
         throw fail('P-WRITE-R10', 'r10 is the frame pointer and cannot be written');
       }
     }
+    if (row.kind === 'data_address') {
+      const { section, offset } = addressed(instruction);
+      const size = this.data[section]?.size ?? -1;
+      if (offset < 0 || offset > size)
+        throw fail('P-DATA', `the program has no byte ${offset} of data section ${section}`);
+    }
     const distance = jumpDistance(instruction);
     if (distance === undefined || this.targetOf(index) >= 0) return;
     const slot = insn + 1 + distance;
@@ -141,8 +162,9 @@ export class Program {
 
 /**
  * @param instructions made by `instruction`
+ * @param data what `dataAddress` instructions refer to by its place in the list
  * @throws ProgramError naming the slot of the first illegal instruction
  */
-export function makeProgram(instructions: readonly Instruction[]): Program {
-  return new Program(DECODED, instructions);
+export function makeProgram(instructions: readonly Instruction[], data: readonly DataSpec[] = []): Program {
+  return new Program(DECODED, instructions, data);
 }

@@ -1,10 +1,8 @@
 // The functions of an object, as its symbols name them.
 
 import { ElfError } from '../errors.js';
-import { isCode } from './sections.js';
-import { type ElfSymbol, SYMBOL_TYPE } from './symbols.js';
-
-export const SLOT_BYTES = 8;
+import { isCode, type Section } from './sections.js';
+import { type ElfSymbol, SLOT_BYTES, SYMBOL_TYPE } from './symbols.js';
 
 export interface FunctionRange {
   readonly name: string;
@@ -61,4 +59,18 @@ function rangeOf(symbol: ElfSymbol, next: ElfSymbol | undefined): FunctionRange 
     throw new ElfError('E-FUNCTION', message, { byte });
   }
   return { name, section: section.name, sectionIndex: section.index, global, start, end };
+}
+
+/** An instruction of a function. */
+export interface Place {
+  readonly range: FunctionRange;
+  readonly section: Section;
+  /** Byte offset in the function. */
+  readonly at: number;
+}
+
+export function errorAt({ range, section, at }: Place, code: string, message: string): ElfError {
+  const insn = at / SLOT_BYTES;
+  const byte = section.offset + range.start + at;
+  return new ElfError(code, `function ${range.name}, instruction ${insn}: ${message}`, { insn, byte });
 }

@@ -7,20 +7,20 @@
 
 import { decodeProgram } from '../bpf/encode.js';
 import { row } from '../bpf/isa.js';
-import { type Instruction, instruction, makeProgram, type Program } from '../bpf/program.js';
+import { dataAddress, type Instruction, instruction, makeProgram, type Program } from '../bpf/program.js';
 import { ElfError, ProgramError } from '../errors.js';
-import { type FunctionRange, SLOT_BYTES } from './functions.js';
+import { type DataParts, DataSections } from './data.js';
+import { errorAt, type FunctionRange, type Place } from './functions.js';
 import { type Section, viewOf } from './sections.js';
 import {
   type ElfSymbol,
+  RELOCATION,
   type Relocation,
   type Relocations,
   relocationError,
+  SLOT_BYTES,
   SYMBOL_TYPE,
 } from './symbols.js';
-
-/** Relocation types of BPF objects; the others are for data and debug information. */
-export const RELOCATION = { address64: 1, call32: 10 } as const;
 
 /** What an object is linked from. */
 export interface Parts {
@@ -28,31 +28,35 @@ export interface Parts {
   /** By `placeOf`. */
   readonly functions: ReadonlyMap<string, FunctionRange>;
   readonly relocations: ReadonlyMap<number, Relocations>;
+  readonly data: DataParts;
 }
 
 /** Symbols at one place are one function. */
 export const placeOf = (sectionIndex: number, start: number): string => `${sectionIndex}:${start}`;
 
-/** A function by itself: local calls lead to its own start, and `calls` says where they should. */
+/** A function by itself: local calls lead to its own start, addresses of data are 0, and the maps say what they should be. */
 interface Piece {
   readonly range: FunctionRange;
   readonly program: Program;
   /** The function that each call is for, by the index of the call. */
   readonly calls: ReadonlyMap<number, FunctionRange>;
+  /** By the index of the LD_IMM64. */
+  readonly addresses: ReadonlyMap<number, { readonly section: number; readonly offset: number }>;
 }
 
 /**
- * @throws ElfError 'E-RELOC', 'E-CALL', 'E-DATA', 'E-EXTERN' or 'E-FALL-OFF', ProgramError as `decodeProgram`; both name the
- *   function, and the slot in it
+ * @throws ElfError 'E-RELOC', 'E-CALL', 'E-DATA', 'E-LIMIT', 'E-EXTERN' or 'E-FALL-OFF', ProgramError as `decodeProgram`; both
+ *   name the function, and the slot in it
  */
 export function link(entry: FunctionRange, parts: Parts): Program {
   const placed = new Map<string, number>();
   const pieces: Piece[] = [];
+  const data = new DataSections(parts.data);
   let slots = 0;
   // Grows while it is gone through: what is called comes behind who calls.
   const needed = new Map([[keyOf(entry), entry]]);
   for (const [key, range] of needed) {
-    const piece = readPiece(range, parts);
+    const piece = readPiece(range, parts, data);
     placed.set(key, slots);
     pieces.push(piece);
     slots += piece.program.slots;
@@ -60,14 +64,20 @@ export function link(entry: FunctionRange, parts: Parts): Program {
       if (!needed.has(keyOf(called))) needed.set(keyOf(called), called);
     }
   }
-  return makeProgram(pieces.flatMap((piece) => placeCalls(piece, placed)));
+  const instructions = pieces.flatMap((piece) => placePiece(piece, placed));
+  return makeProgram(instructions, data.specs());
 }
 
 const keyOf = ({ sectionIndex, start }: FunctionRange): string => placeOf(sectionIndex, start);
 
-function placeCalls({ range, program, calls }: Piece, placed: ReadonlyMap<string, number>): Instruction[] {
+function placePiece(
+  { range, program, calls, addresses }: Piece,
+  placed: ReadonlyMap<string, number>,
+): Instruction[] {
   const base = placed.get(keyOf(range))!;
   return program.instructions.map((old, index) => {
+    const address = addresses.get(index);
+    if (address) return dataAddress(old.dst, address.section, address.offset);
     const target = calls.get(index);
     if (!target) return old;
     return instruction(old.row, { imm: placed.get(keyOf(target))! - (base + program.slotOf(index)) - 1 });
@@ -77,43 +87,40 @@ function placeCalls({ range, program, calls }: Piece, placed: ReadonlyMap<string
 const LOCAL_CALL = row('call.local');
 const LDDW = row('lddw');
 
-function readPiece(range: FunctionRange, parts: Parts): Piece {
+function readPiece(range: FunctionRange, parts: Parts, data: DataSections): Piece {
   const section = parts.sections[range.sectionIndex]!;
   const relocations = parts.relocations.get(section.index);
   const code = section.bytes.slice(range.start, range.end);
   const view = viewOf(code);
   const calls = new Map<number, FunctionRange>();
+  const addresses: Map<number, { section: number; offset: number }> = new Map();
   for (let at = 0, index = 0; at < code.length; index++) {
     const place = { range, at, section };
     const relocation = relocations?.get(range.start + at);
     if (isLocalCall(view, at)) {
       calls.set(index, calledFunction(view.getInt32(at + 4, true), relocation, place, parts));
       view.setInt32(at + 4, -1 - at / SLOT_BYTES, true);
-    } else if (relocation) throw refuseRelocation(relocation, place);
+    } else if (relocation) {
+      if (!takesAddress(view, at, relocation)) throw refuseRelocation(relocation, place);
+      addresses.set(index, data.addressOf(relocation, view, place));
+      view.setInt32(at + 4, 0, true);
+      view.setInt32(at + SLOT_BYTES + 4, 0, true);
+    }
     const wide = view.getUint8(at) === LDDW.opcode;
     const inside = wide ? relocations?.get(range.start + at + SLOT_BYTES) : undefined;
     if (inside) throw relocationError(section, inside, 'is inside of an LD_IMM64');
     at += wide ? 2 * SLOT_BYTES : SLOT_BYTES;
   }
-  return { range, program: decode(code, range), calls };
+  return { range, program: decode(code, range), calls, addresses };
 }
+
+const takesAddress = (view: DataView, at: number, { type }: Relocation): boolean =>
+  type === RELOCATION.address64 &&
+  view.getUint8(at) === LDDW.opcode &&
+  at + 2 * SLOT_BYTES <= view.byteLength;
 
 const isLocalCall = (view: DataView, at: number): boolean =>
   view.getUint8(at) === LOCAL_CALL.opcode && view.getUint8(at + 1) >> 4 === LOCAL_CALL.src;
-
-/** An instruction of a function, for errors. */
-interface Place {
-  readonly range: FunctionRange;
-  readonly section: Section;
-  /** Byte offset in the function. */
-  readonly at: number;
-}
-
-function errorAt({ range, section, at }: Place, code: string, message: string): ElfError {
-  const insn = at / SLOT_BYTES;
-  const byte = section.offset + range.start + at;
-  return new ElfError(code, `function ${range.name}, instruction ${insn}: ${message}`, { insn, byte });
-}
 
 function calledFunction(
   imm: number,
@@ -155,16 +162,12 @@ function calledStart({ type, value }: ElfSymbol, addend: number): number {
 }
 
 function refuseRelocation(relocation: Relocation, place: Place): ElfError {
-  const { symbol, type } = relocation;
-  if (type !== RELOCATION.address64) {
-    const message = `is of type ${type}, and BPF code has only ${RELOCATION.address64} and ${RELOCATION.call32}`;
-    return relocationError(place.section, relocation, message);
-  }
-  const of = symbol.section
-    ? `${symbol.name} in section ${symbol.section.name}`
-    : `${symbol.name}, which is not in this object`;
-  const message = `it takes the address of ${of}; programs have no data here but their arguments, so pass it as one`;
-  return errorAt(place, 'E-DATA', message);
+  const { type } = relocation;
+  const known = type === RELOCATION.address64 || type === RELOCATION.call32;
+  const message = known
+    ? `is of type ${type}, and there is no ${type === RELOCATION.call32 ? 'local call' : 'LD_IMM64'}`
+    : `is of type ${type}, and BPF code has only ${RELOCATION.address64} and ${RELOCATION.call32}`;
+  return relocationError(place.section, relocation, message);
 }
 
 /** The function as a program, which nothing but local calls leaves. */

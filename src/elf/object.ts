@@ -3,10 +3,11 @@
 import type { Program } from '../bpf/program.js';
 import { requireBytes } from '../bytes.js';
 import { ElfError } from '../errors.js';
-import { type FunctionRange, readFunctions, SLOT_BYTES } from './functions.js';
+import { isData, readDataParts } from './data.js';
+import { type FunctionRange, readFunctions } from './functions.js';
 import { link, type Parts, placeOf } from './link.js';
-import { isCode, readSections, SECTION_FLAG, SECTION_TYPE, type Section } from './sections.js';
-import { readRelocations, readSymbols } from './symbols.js';
+import { readSections, SECTION_FLAG, SECTION_TYPE, type Section } from './sections.js';
+import { readRelocations, readSymbols, SLOT_BYTES } from './symbols.js';
 
 export interface ElfFunction {
   readonly name: string;
@@ -17,7 +18,7 @@ export interface ElfFunction {
   readonly slots: number;
 }
 
-/** A section of data. Programs that take its address are refused. */
+/** A section of data. Programs that take an address in it bring it along, as `program.data`. */
 export interface ElfData {
   readonly section: string;
   /** Length in bytes. */
@@ -37,10 +38,12 @@ export class ElfObject {
   constructor(sections: readonly Section[]) {
     const symbols = readSymbols(sections);
     this.#ranges = readFunctions(symbols);
+    const relocations = readRelocations(sections, symbols);
     this.#parts = {
       sections,
       functions: new Map(this.#ranges.map((range) => [placeOf(range.sectionIndex, range.start), range])),
-      relocations: readRelocations(sections, symbols),
+      relocations,
+      data: readDataParts(sections, symbols, relocations),
     };
     this.functions = this.#ranges.map(({ name, section, global, start, end }) => ({
       name,
@@ -48,19 +51,21 @@ export class ElfObject {
       global,
       slots: (end - start) / SLOT_BYTES,
     }));
-    this.data = sections.filter(isData).map(({ name, size, flags, type, bytes }) => ({
-      section: name,
-      size,
-      writable: (flags & SECTION_FLAG.write) !== 0,
-      bytes: type === SECTION_TYPE.nobits ? undefined : bytes.slice(),
-    }));
+    this.data = sections
+      .filter((section) => isData(section) && section.size > 0)
+      .map(({ name, size, flags, type, bytes }) => ({
+        section: name,
+        size,
+        writable: (flags & SECTION_FLAG.write) !== 0,
+        bytes: type === SECTION_TYPE.nobits ? undefined : bytes.slice(),
+      }));
   }
 
   /**
-   * The program that begins with a function, and ends with all that it calls.
+   * The program that begins with a function, and ends with all that it calls; with the data sections that these take addresses in.
    * @param name default: the only global function outside of .text, or else the only global one
-   * @throws ElfError 'E-NO-FUNCTION' if there is none or more than one of that name; 'E-DATA' if it takes the address of data,
-   *   'E-EXTERN', 'E-CALL', 'E-RELOC' or 'E-FALL-OFF'; ProgramError as `decodeProgram`: with the function, and the slot in it
+   * @throws ElfError 'E-NO-FUNCTION' if there is none or more than one of that name; 'E-DATA' for data that cannot be had,
+   *   'E-LIMIT', 'E-EXTERN', 'E-CALL', 'E-RELOC' or 'E-FALL-OFF'; ProgramError as `decodeProgram`: with the function, and the slot in it
    */
   program(name?: string): Program {
     return link(this.#choose(name), this.#parts);
@@ -78,9 +83,6 @@ export class ElfObject {
     throw new ElfError('E-NO-FUNCTION', message);
   }
 }
-
-const isData = (section: Section): boolean =>
-  (section.flags & SECTION_FLAG.alloc) !== 0 && !isCode(section) && section.size > 0;
 
 /**
  * Reads a BPF object: ELF64, little-endian, not linked. Only what programs are made of is looked at; debug information, BTF and

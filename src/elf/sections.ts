@@ -37,6 +37,8 @@ export interface Section {
   readonly size: number;
   /** Its bytes; empty for a section that has none in the file, as .bss. */
   readonly bytes: Uint8Array;
+  /** The file's word for it, 0 too. */
+  readonly alignment: number;
   readonly link: number;
   readonly info: number;
 }
@@ -120,6 +122,7 @@ function readHeader(file: Uint8Array, view: DataView, at: number, index: number)
     offset,
     size,
     bytes: file.subarray(offset, offset + inFile),
+    alignment: Number(view.getBigUint64(at + 48, true)),
     link: view.getUint32(at + 40, true),
     info: view.getUint32(at + 44, true),
   };

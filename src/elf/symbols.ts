@@ -6,6 +6,9 @@
 import { ElfError } from '../errors.js';
 import { ELF, isCode, SECTION_TYPE, type Section, stringAt, viewOf } from './sections.js';
 
+export const SLOT_BYTES = 8;
+/** Relocation types of BPF code; the others are for data and debug information. */
+export const RELOCATION = { address64: 1, call32: 10 } as const;
 export const SYMBOL_TYPE = { none: 0, object: 1, func: 2, section: 3 } as const;
 const BINDING_LOCAL = 0;
 /** Symbols of sections from here on are absolute, common or in a table of their own. */
@@ -102,6 +105,7 @@ export function readRelocations(
     const here = found.get(of.index) ?? new Map<number, Relocation>();
     for (const relocation of readTable(table, symbols)) {
       if (here.has(relocation.at)) throw relocationError(of, relocation, 'is the second one there');
+      if (relocation.at % SLOT_BYTES !== 0) throw relocationError(of, relocation, 'is at no instruction');
       here.set(relocation.at, relocation);
     }
     found.set(of.index, here);
@@ -109,9 +113,13 @@ export function readRelocations(
   return found;
 }
 
+/** Length of an entry of a table of relocations. */
+export const entryBytesOf = ({ type }: Section): number =>
+  type === SECTION_TYPE.rela ? ELF.relaBytes : ELF.relBytes;
+
 function* readTable(table: Section, symbols: readonly ElfSymbol[]): Generator<Relocation> {
   const hasAddend = table.type === SECTION_TYPE.rela;
-  const bytes = hasAddend ? ELF.relaBytes : ELF.relBytes;
+  const bytes = entryBytesOf(table);
   const view = viewOf(table.bytes);
   for (let index = 0; index < countOf(table, bytes); index++) {
     const at = index * bytes;

@@ -13,9 +13,8 @@ import { requireFormat } from '../format/define.js';
 import type { Format } from '../format/model.js';
 import { encodeObject } from './encode.js';
 import { linesOf } from './lines.js';
-import { RELOCATION } from './link.js';
 import { SECTION_FLAG, SECTION_TYPE } from './sections.js';
-import { SYMBOL_TYPE } from './symbols.js';
+import { RELOCATION, SYMBOL_TYPE } from './symbols.js';
 import { encodeExt, identifier, type RecordSpace, typesOf } from './types.js';
 
 export interface WriteElfOptions {

@@ -13,9 +13,10 @@ import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
-import { callWithHelpers, type Linked, link, release } from './callbacks.js';
+import { callWithHelpers, release } from './callbacks.js';
 import { Extents } from './extents.js';
 import { type Libc, libc, type NativeArg } from './libc.js';
+import { type Linked, link } from './link.js';
 
 /** Routines start at multiples of this. */
 export const GRANULE = 16;
@@ -49,7 +50,7 @@ interface Placement {
   readonly offset: number;
   readonly granules: number;
   readonly code: MachineCode;
-  /** For code that calls helper functions. */
+  /** For code that calls helper functions, or has data. */
   readonly linked: Linked | undefined;
   /** Calls that are running: JavaScript is on while a helper function is called. */
   running: number;
@@ -158,7 +159,8 @@ export class CodeArena {
   }
 
   /**
-   * Publishes code and returns the handle that calls it.
+   * Publishes code and returns the handle that calls it. Data that the program brought along has its place beside it, with the values
+   * that it starts with, and keeps what calls leave there until the routine is freed or replaced.
    * @throws ArgumentError for what is not machine code, and 'A-HELPERS' for helper functions that are missing; EngineError if
    *   the arena is sealed or memory is refused
    */
@@ -227,7 +229,7 @@ export class CodeArena {
     if (this.#disposed) return;
     for (const placement of this.#placements.values()) requireIdle(placement);
     this.#disposed = true;
-    for (const { linked } of this.#placements.values()) if (linked) release(linked);
+    for (const { linked } of this.#placements.values()) if (linked) release(linked.numbers);
     this.#placements.clear();
     for (const { address, length, sealed } of this.#chunks) if (!sealed) this.#libc.unmap(address, length);
     this.#chunks.length = 0;
@@ -256,7 +258,7 @@ export class CodeArena {
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());
     const trampoline = addressOf(this.#trampoline);
     const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
-    if (!placement.linked) return call();
+    if (!placement.linked?.numbers.length) return call();
     placement.running++;
     try {
       return callWithHelpers([a, b, c, d, e], call);
@@ -278,7 +280,7 @@ export class CodeArena {
     try {
       return this.#publishBytes(code, linked);
     } catch (error) {
-      if (linked) release(linked);
+      if (linked) release(linked.numbers);
       throw error;
     }
   }
@@ -303,7 +305,7 @@ export class CodeArena {
   }
 
   #reclaim({ offset, granules, linked }: Placement): void {
-    if (linked) release(linked);
+    if (linked) release(linked.numbers);
     if (this.#sealed) return;
     this.#write(new Uint8Array(granules * GRANULE).fill(this.#target.trap), offset);
     this.#free.give(offset / GRANULE, granules);

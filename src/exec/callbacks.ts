@@ -8,12 +8,6 @@ import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import { libc } from './libc.js';
 
-/** Machine code with its relocations done, and the numbers that its helpers hold until they are released. */
-export interface Linked {
-  readonly bytes: Uint8Array;
-  readonly numbers: readonly number[];
-}
-
 interface Callable {
   readonly id: number;
   readonly helper: Helper;
@@ -37,25 +31,19 @@ let running: Running | undefined;
 let flag: Uint32Array | undefined;
 let dispatch: bigint | undefined;
 
-/** @throws ArgumentError 'A-HELPERS' if the code calls a helper that was not given, or what was given is none */
-export function link(code: MachineCode, helpers: Helpers | undefined): Linked {
-  const { bytes } = code;
+/**
+ * Gives the helpers that code calls their numbers, by their ids.
+ * @throws ArgumentError 'A-HELPERS' if the code calls a helper that was not given, or what was given is none
+ */
+export function enlist(code: MachineCode, helpers: Helpers | undefined): ReadonlyMap<number, number> {
   const given = takeHelpers(helpers, code.abi?.helpers);
-  const numbers = new Map<number, number>();
-  const view = new DataView(bytes.buffer);
-  for (const { symbol } of code.relocations)
-    if (typeof symbol === 'object') requireGiven(symbol.helper, given);
-  for (const { offset, symbol } of code.relocations) {
-    if (symbol === 'helper dispatch') view.setBigUint64(offset, dispatchAddress(), true);
-    else if (symbol === 'abort flag') view.setBigUint64(offset, flagAddress(), true);
-    else {
-      const { helper: id } = symbol;
-      const number = numbers.get(id) ?? enlist({ id, helper: given.get(id)! });
-      numbers.set(id, number);
-      view.setUint32(offset, number, true);
-    }
-  }
-  return { bytes, numbers: [...numbers.values()] };
+  const called = new Set(
+    code.relocations.flatMap(({ symbol }) =>
+      typeof symbol === 'object' && 'helper' in symbol ? [symbol.helper] : [],
+    ),
+  );
+  for (const id of called) requireGiven(id, given);
+  return new Map([...called].map((id) => [id, numberFor({ id, helper: given.get(id)! })]));
 }
 
 function requireGiven(id: number, given: ReadonlyMap<number, Helper>): void {
@@ -66,13 +54,13 @@ function requireGiven(id: number, given: ReadonlyMap<number, Helper>): void {
   );
 }
 
-function enlist(callable: Callable): number {
+function numberFor(callable: Callable): number {
   const number = free.pop() ?? callables.length;
   callables[number] = callable;
   return number;
 }
 
-export function release({ numbers }: Linked): void {
+export function release(numbers: readonly number[]): void {
   for (const number of numbers) {
     callables[number] = undefined;
     free.push(number);
@@ -124,5 +112,5 @@ function answer(r1: bigint, r2: bigint, r3: bigint, r4: bigint, r5: bigint, numb
 
 // An ArrayBuffer's memory never moves, and this one is never given up.
 const flagArray = (): Uint32Array => (flag ??= new Uint32Array(new ArrayBuffer(8)));
-const flagAddress = (): bigint => libc().addressOf(new Uint8Array(flagArray().buffer));
-const dispatchAddress = (): bigint => (dispatch ??= libc().callback(answer));
+export const flagAddress = (): bigint => libc().addressOf(new Uint8Array(flagArray().buffer));
+export const dispatchAddress = (): bigint => (dispatch ??= libc().callback(answer));

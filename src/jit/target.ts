@@ -2,6 +2,7 @@
 // call has to bring. A back end is a Target; making code has no side effects.
 
 import type { Contract } from '../bpf/contract.js';
+import type { DataSection } from '../bpf/data.js';
 import { requireKey } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 
@@ -26,11 +27,16 @@ export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4
 
 /**
  * What is known only where the code is placed: 8 bytes each for the address of the function that all helper calls go
- * through, and of the flag that tells whether one has failed; 4 bytes for the number of a helper among those placed.
+ * through, of the flag that tells whether one has failed, and of byte `at` of a data section; 4 bytes for the number of a helper
+ * among those placed.
  */
 export interface Relocation {
   readonly offset: number;
-  readonly symbol: 'helper dispatch' | 'abort flag' | { readonly helper: number };
+  readonly symbol:
+    | 'helper dispatch'
+    | 'abort flag'
+    | { readonly helper: number }
+    | { readonly data: number; readonly at: number };
 }
 
 export interface CodeSpec {
@@ -44,6 +50,8 @@ export interface CodeSpec {
   readonly needsAlignment?: boolean;
   /** Default: none. */
   readonly relocations?: readonly Relocation[];
+  /** What relocations for data refer to; each placement of the code has its own copy. Default: none. */
+  readonly data?: readonly DataSection[];
   /** A name for listings and profilers. */
   readonly name: string;
 }
@@ -59,6 +67,7 @@ export class MachineCode {
   readonly abi: Contract | undefined;
   readonly needsAlignment: boolean;
   readonly relocations: readonly Relocation[];
+  readonly data: readonly DataSection[];
   readonly name: string;
 
   /** @internal */
@@ -70,6 +79,7 @@ export class MachineCode {
     this.abi = spec.abi;
     this.needsAlignment = spec.needsAlignment ?? false;
     this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
+    this.data = Object.freeze([...(spec.data ?? [])]);
     this.name = spec.name;
     Object.freeze(this);
   }

@@ -4,7 +4,7 @@
 import { type GivenArg, memoryOf, requireContract, takeArgs } from '../bpf/arguments.js';
 import { type Contract, checkContract } from '../bpf/contract.js';
 import { type Program, requireProgram } from '../bpf/program.js';
-import { ArgumentError, EngineError, VerifierError } from '../errors.js';
+import { ArgumentError, EngineError, ProgramError, VerifierError } from '../errors.js';
 import {
   close,
   createArray,
@@ -74,10 +74,18 @@ export class KernelMemory {
   /**
    * Has the kernel verify and compile a program.
    * @throws VerifierError 'V-KERNEL' with the kernel's reason and log, where it refuses; its log counts from
-   *   the caller's first instruction, `insn` from the program's; EngineError 'E-KERNEL' for a program that calls a helper function of the contract
+   *   the caller's first instruction, `insn` from the program's; EngineError 'E-KERNEL' for a program that calls a helper function of the contract;
+   *   ProgramError 'P-DATA' for a program with data
    */
   load(program: Program, { log = false }: { readonly log?: boolean } = {}): KernelProgram {
     requireProgram(program);
+    if (program.data.length > 0) {
+      const names = program.data.map(({ name }) => name).join(', ');
+      throw new ProgramError(
+        'P-DATA',
+        `the program brings data along (${names}), which this does not put into the kernel`,
+      );
+    }
     this.#requireOpen();
     this.#requireNoHelper(program);
     const { whole, insns } = wrap(this.#caller, program);

@@ -281,7 +281,7 @@ function checkStackRead(
   throw leak(`${what} of ${region.name}, where byte ${byte} may be part of an address`);
 }
 
-/** Frames begin at multiples of 8, and arguments' memory where the contract does not say otherwise. */
+/** Frames and data begin at multiples of 8, and arguments' memory where the contract does not say otherwise. */
 function checkAligned(operand: Operand, instruction: Instruction, state: State): void {
   const { row, off } = instruction;
   const { size } = row;

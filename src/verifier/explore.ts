@@ -16,10 +16,10 @@ import { KernelRules } from './kernel-rules.js';
 import type { Loop } from './natural-loops.js';
 import type { Observer } from './path.js';
 import { Rejection, Trace } from './report.js';
-import { entryState, fork, probe, type State, topOf, weightOf } from './states.js';
+import { dataRegion, entryState, fork, probe, type State, topOf, weightOf } from './states.js';
 import { covers, repeats, subsumes } from './subsume.js';
-import { apply, callHelper, enterCall, leaveCall } from './transfer.js';
-import { type Lazy, Pointer } from './values.js';
+import { apply, callHelper, enterCall, leaveCall, takeAddress } from './transfer.js';
+import { type Lazy, Pointer, type Region } from './values.js';
 
 /** A state at a place where paths meet. It is proven once every path from it is. */
 interface Visit {
@@ -86,6 +86,7 @@ export function explore(program: Program, contract: Contract, limits: Limits): P
 class Explorer {
   readonly #program: Program;
   readonly #contract: Contract;
+  readonly #data: readonly Region[];
   readonly #limits: Limits;
   #trace = new Trace();
   readonly #tasks: Task[] = [];
@@ -113,6 +114,7 @@ class Explorer {
   constructor(program: Program, contract: Contract, limits: Limits) {
     this.#program = program;
     this.#contract = contract;
+    this.#data = program.data.map(dataRegion);
     this.#limits = limits;
     this.#wholeLoops = limits.prune;
     if (limits.facts) this.#invariants = new Invariants(program.instructions.length);
@@ -217,7 +219,7 @@ class Explorer {
       check(requirement, instruction, state, this.#contract);
       if (requirement.kind !== 'aligned' || instruction.row.size === 1) continue;
       const pointer = topOf(state).registers[registerOf(requirement.operand, instruction)];
-      if (!(pointer instanceof Pointer) || pointer.region.frame >= 0) continue;
+      if (!(pointer instanceof Pointer) || pointer.region.arg < 0) continue;
       if (pointer.region.align === undefined) this.#needsAlignment = true;
     }
     this.#rules?.check(instruction, state);
@@ -245,6 +247,9 @@ class Explorer {
         if (taken && next) later(taken);
         return next ?? taken;
       }
+      case 'data_address':
+        takeAddress(instruction, state, this.#data);
+        return state;
       default:
         apply(instruction, state);
         return state;

@@ -53,7 +53,7 @@ function stepText(program: Program, index: number, values: readonly (Value | und
   const held = registersOf(instruction)
     .map((r) => `r${r}=${valueText(values[r])}`)
     .join(' ');
-  return `${program.slotOf(index)}: ${instructionText(instruction)}${held && ` ; ${held}`}\n`;
+  return `${program.slotOf(index)}: ${instructionText(instruction, 'kernel', program.data)}${held && ` ; ${held}`}\n`;
 }
 
 export function registersOf({ row, dst, src }: Instruction): number[] {

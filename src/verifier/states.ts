@@ -1,6 +1,7 @@
 // The state of the machine before an instruction, for all runs that come here along one path.
 
 import type { Access, ArgSpec, BufferSpec, Contract } from '../bpf/contract.js';
+import type { DataSection } from '../bpf/data.js';
 import { FRAME_POINTER, MAX_FRAMES, REGISTERS, STACK_BYTES } from '../bpf/isa.js';
 import { MAX_U64 } from '../bytes.js';
 import * as scalars from './scalars.js';
@@ -84,6 +85,13 @@ function argumentValue(
       return region ? new Pointer(region, Lazy.integer(0)) : Lazy.integer(0);
     }
   }
+}
+
+/** Memory that the program brings along, of whose contents nothing is known. */
+export function dataRegion({ name, size, writable }: DataSection): Region {
+  const access = writable ? 'readwrite' : 'read';
+  const called = `the data section ${name}`;
+  return { base: name, name: called, start: 0, bytes: size, access, align: undefined, arg: -1, frame: -1 };
 }
 
 // One region for each depth: no two live frames have the same, and pointers to dead ones are forgotten.

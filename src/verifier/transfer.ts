@@ -2,14 +2,14 @@
 
 import type { HelperSpec } from '../bpf/contract.js';
 import { FIRST_SAVED, type Row, STACK_BYTES } from '../bpf/isa.js';
-import type { Instruction } from '../bpf/program.js';
+import { addressed, type Instruction } from '../bpf/program.js';
 import { MAX_U64 } from '../bytes.js';
 import { SIZES } from '../format/model.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
 import * as stack from './stack.js';
 import { newFrame, type State, topOf } from './states.js';
-import { type Compute, immediateOf, Lazy, offsetsOf, Pointer, type Value } from './values.js';
+import { type Compute, immediateOf, Lazy, offsetsOf, Pointer, type Region, type Value } from './values.js';
 import * as written from './written.js';
 
 /** Applies an instruction that is neither jump, call nor exit, and moves on to the next. */
@@ -35,6 +35,13 @@ export function apply(instruction: Instruction, state: State): void {
     default:
       atomic(instruction, state);
   }
+  state.index++;
+}
+
+/** @param data the regions of the program's data sections */
+export function takeAddress(instruction: Instruction, state: State, data: readonly Region[]): void {
+  const { section, offset } = addressed(instruction);
+  topOf(state).registers[instruction.dst] = new Pointer(data[section]!, Lazy.integer(offset));
   state.index++;
 }
 

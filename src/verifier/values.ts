@@ -201,9 +201,9 @@ function integer(value: number): Scalar {
 export const immediateOf = ({ row, imm, value }: Instruction): Lazy =>
   row.kind === 'load_imm64' ? Lazy.constant(value) : Lazy.integer(imm);
 
-/** Memory that pointers lead into. Regions of arguments may overlap each other; a frame overlaps nothing. */
+/** Memory that pointers lead into. Regions of arguments may overlap each other; a frame and a data section overlap nothing. */
 export interface Region {
-  /** The register that led here first: r1 … r5, or r10. */
+  /** The register that led here first, r1 … r5 or r10; or the name of the data section. */
   readonly base: string;
   /** How messages call it. */
   readonly name: string;
@@ -213,9 +213,9 @@ export interface Region {
   readonly access: Access;
   /** What its address is a multiple of, where the contract says so; else 8. */
   readonly align: Alignment | undefined;
-  /** Index of the argument, or -1 for a frame. */
+  /** Index of the argument, or -1. */
   readonly arg: number;
-  /** Depth of the call whose frame this is, or -1 for an argument. */
+  /** Depth of the call whose frame this is, or -1. */
   readonly frame: number;
 }
 

@@ -1,4 +1,4 @@
-// Refused: a table in .rodata, a counter in .data and one in .bss.
+// A table in .rodata, a counter in .data and one in .bss.
 static const int table[8] = {2, 3, 5, 7, 11, 13, 17, 19};
 int counter = 42;
 int zeros[16];

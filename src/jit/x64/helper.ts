@@ -2,23 +2,19 @@
 // helper is meant. Native code runs on after a JavaScript exception; so the code raises a flag before each call, the
 // function lowers it once it has answered, and if it is still up the program is left at once, from any depth.
 
-import type { Relocation } from '../target.js';
 import { type Frame, popFrame, pushedBy } from './abi.js';
-import type { Assembler, Assembly, Label } from './assemble.js';
+import type { Assembler, Label } from './assemble.js';
 import { memory, R9, R11, R12, RAX, RBP, RSP, register } from './operands.js';
-
-/** Stand in for what is not known yet; the address is one that faults. */
-const ADDRESS = 0xcccc_cccc_cccc_ccccn;
-const NUMBER = 0x7fff_ffff;
+import type { Relocations } from './relocations.js';
 
 export class HelperCalls {
   readonly #asm: Assembler;
   readonly #call: Label;
-  readonly #places: { readonly end: Label; readonly bytes: number; readonly symbol: Relocation['symbol'] }[] =
-    [];
+  readonly #relocations: Relocations;
 
-  constructor(asm: Assembler) {
+  constructor(asm: Assembler, relocations: Relocations) {
     this.#asm = asm;
+    this.#relocations = relocations;
     this.#call = asm.label();
   }
 
@@ -33,8 +29,7 @@ export class HelperCalls {
   }
 
   call(helper: number): void {
-    this.#asm.emit('mov', register(R9, 32), NUMBER);
-    this.#relocate(4, { helper });
+    this.#relocations.loadNumber(R9, { helper });
     this.#asm.jump('call', this.#call);
   }
 
@@ -45,8 +40,7 @@ export class HelperCalls {
     asm.bind(this.#call);
     this.#flag();
     asm.emit('mov', memory(32, R11), 1);
-    asm.emit('mov', register(RAX), ADDRESS);
-    this.#relocate(8, 'helper dispatch');
+    this.#relocations.loadAddress(RAX, 'helper dispatch');
     asm.emit('push', register(RBP));
     asm.emit('mov', register(RBP), register(RSP));
     asm.emit('and', register(RSP), -16);
@@ -63,19 +57,7 @@ export class HelperCalls {
     asm.emit('ret');
   }
 
-  relocations(assembly: Assembly): Relocation[] {
-    return this.#places.map(({ end, bytes, symbol }) => ({ offset: assembly.offsetOf(end) - bytes, symbol }));
-  }
-
   #flag(): void {
-    this.#asm.emit('mov', register(R11), ADDRESS);
-    this.#relocate(8, 'abort flag');
-  }
-
-  /** The last `bytes` bytes emitted are for the arena to fill in. */
-  #relocate(bytes: number, symbol: Relocation['symbol']): void {
-    const end = this.#asm.label();
-    this.#asm.bind(end);
-    this.#places.push({ end, bytes, symbol });
+    this.#relocations.loadAddress(R11, 'abort flag');
   }
 }

@@ -1,7 +1,7 @@
 // BPF to x86-64, one instruction at a time: every BPF register lives in a register of its own (abi.ts), and r9 to
 // r11 of the machine are free within an instruction.
 
-import type { Instruction, Program } from '../../bpf/program.js';
+import { addressed, type Instruction, type Program } from '../../bpf/program.js';
 import { ArgumentError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
 import { type MachineCode, makeCode, type Relocation } from '../target.js';
@@ -13,6 +13,7 @@ import { atomic } from './atomic.js';
 import type { Condition } from './forms.js';
 import { HelperCalls } from './helper.js';
 import type { Bits } from './operands.js';
+import { Relocations } from './relocations.js';
 
 export interface CompileOptions {
   /** For listings and profilers. Default: 'bpf'. */
@@ -21,7 +22,7 @@ export interface CompileOptions {
 
 /**
  * Compiles a verified program to x86-64 code that is called as `u64 f(u64 r1, …, u64 r5)` under the System V ABI.
- * The helper functions that it calls are given where the code is placed.
+ * The helper functions that it calls are given where the code is placed, and its data has its place there.
  * @throws ArgumentError for a program that the verifier did not return
  */
 export function compileX64(verified: VerifiedProgram, options: CompileOptions = {}): MachineCode {
@@ -34,6 +35,7 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     bytes: assembly.bytes,
     offsets,
     relocations,
+    data: verified.program.data,
     abi: verified.contract,
     needsAlignment: verified.needsAlignment,
     name: options.name ?? 'bpf',
@@ -53,7 +55,7 @@ export function assembleX64(program: Program): {
     const index = program.indexAt(slot);
     offsets.push(assembly.offsetOf(lowering.labels[index === -1 ? program.indexAt(slot + 1) : index]!));
   }
-  return { assembly, offsets, relocations: lowering.helpers?.relocations(assembly) ?? [] };
+  return { assembly, offsets, relocations: lowering.relocations.resolve(assembly) };
 }
 
 const CONDITION: Readonly<Record<string, Condition>> = {
@@ -78,6 +80,7 @@ class Lowering {
   readonly #calls: boolean;
   /** Undefined for a program that calls no helper functions. */
   readonly helpers: HelperCalls | undefined;
+  readonly relocations = new Relocations(this.#asm);
   /** Of each instruction, and of the end. */
   readonly labels: readonly Label[];
 
@@ -86,7 +89,7 @@ class Lowering {
     this.#frame = frameOf(program);
     this.#calls = program.instructions.some(({ row }) => row.op === 'local');
     const callsHelpers = program.instructions.some(({ row }) => row.op === 'helper');
-    this.helpers = callsHelpers ? new HelperCalls(this.#asm) : undefined;
+    this.helpers = callsHelpers ? new HelperCalls(this.#asm, this.relocations) : undefined;
     this.labels = Array.from({ length: program.instructions.length + 1 }, () => this.#asm.label());
   }
 
@@ -124,6 +127,11 @@ class Lowering {
       case 'load_imm64':
         asm.loadImmediate(mapped(dst).number, value);
         break;
+      case 'data_address': {
+        const { section, offset } = addressed(instruction);
+        this.relocations.loadAddress(mapped(dst).number, { data: section, at: offset });
+        break;
+      }
       case 'load':
         load(asm, instruction);
         break;
