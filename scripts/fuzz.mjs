@@ -10,6 +10,7 @@ const TESTS = {
   verifier: 'test/verifier-fuzz.test.ts',
   loops: 'test/verifier-loops.test.ts',
   invariants: 'test/invariants.test.ts',
+  bytes: 'test/verifier-bytes.test.ts',
   formats: 'test/format-fuzz.test.ts',
   kernel: 'test/agreement-formats.test.ts',
   verdicts: 'test/agreement-mutants.test.ts',

@@ -10,7 +10,7 @@ import type { Random } from './random-formats.js';
 
 const RUNNABLE = ROWS.filter((row) => row.kind !== 'refused' && row.op !== 'helper');
 
-const pick = <T>(random: Random, from: readonly T[]): T => from[random(from.length)]!;
+export const pick = <T>(random: Random, from: readonly T[]): T => from[random(from.length)]!;
 
 /** A program that differs in one to three places; undefined where that makes it no program. */
 export function mutate(program: Program, random: Random): Program | undefined {

@@ -1,16 +1,13 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
-import { type ArgSpec, type Contract, contractFor } from '../src/bpf/contract.js';
+import { contractFor } from '../src/bpf/contract.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
-import { ROWS } from '../src/bpf/isa.js';
 import { lower } from '../src/bpf/lower.js';
-import { MAX_U64 } from '../src/bytes.js';
 import type { VerifierError } from '../src/errors.js';
 import { verify } from '../src/verifier/verify.js';
 import { randomFormat, seeded } from './random-formats.js';
-import { hex, unhex, vectors } from './vectors.js';
+import { unhex, vectors } from './vectors.js';
 import {
   decodable,
   type KernelCase,
@@ -19,40 +16,18 @@ import {
   kernelContract,
   verdict,
 } from './verifier-cases.js';
-
-function contractFrom(words: string[]): Contract {
-  const args: (ArgSpec | undefined)[] = [];
-  const writesAll: number[] = [];
-  for (const word of words) {
-    const [name, kind, size, access] = word.split(/[=:]/) as [string, string, string, string];
-    const index = Number((name === 'writes' ? kind : name).slice(1)) - 1;
-    if (name === 'writes') writesAll.push(index);
-    else if (kind === 'mem') args[index] = { kind: 'memory', bytes: Number(size), access: access as 'read' };
-    else if (kind === 'num') {
-      const [min, max] = (size ?? `0..${MAX_U64}`).split('..').map(BigInt);
-      args[index] = { kind: 'scalar', min: min!, max: max! };
-    }
-  }
-  return { args: Array.from(args), writesAll, allowPointerLeaks: words.includes('leaks') };
-}
+import { contractFrom, smallPrograms } from './verifier-texts.js';
 
 describe('verdicts on small programs', () => {
-  const cases = readFileSync(new URL('vectors/verifier/verdicts.txt', import.meta.url), 'utf8')
-    .split(/^== /m)
-    .slice(1);
-  for (const text of cases) {
-    const [title, ...rest] = text.split('\n').filter((line) => line && !line.startsWith('#'));
-    const spec = /^(r\d=|leaks|writes:)/.test(rest[0]!) ? rest.shift()!.split(' ') : [];
-    const [code, slot, ...message] = rest.pop()!.replace('-> ', '').split(' ');
-    it(title!, () => {
-      const error = verdict(() => assemble(rest.join('\n')), contractFrom(spec), { maxInstructions: 10_000 });
-      expect(error?.message ?? 'ok').toContain(message.join(' '));
-      expect(error?.code ?? 'ok').toBe(code);
-      if (!error) return;
-      expect((error as VerifierError).insn).toBe(Number(slot));
-      expect(error.message).toMatch(new RegExp(`^instruction ${slot}: `));
-    });
-  }
+  const cases = smallPrograms().map((each) => [each.title, each] as const);
+  it.each(cases)('%s', (_, { program, contract, code, insn, message }) => {
+    const error = verdict(program, contract, { maxInstructions: 10_000 });
+    expect(error?.message ?? 'ok').toContain(message);
+    expect(error?.code ?? 'ok').toBe(code);
+    if (!error) return;
+    expect((error as VerifierError).insn).toBe(insn);
+    expect(error.message).toMatch(new RegExp(`^instruction ${insn}: `));
+  });
 });
 
 describe('programs on which the Linux verifier has decided', () => {
@@ -159,23 +134,4 @@ it('tells the boundary when a proof rests on aligned arguments', () => {
   const contract = contractFrom(['r1=mem:16:readwrite']);
   expect(verify(atomic, contract).needsAlignment).toBe(true);
   expect(verify(onStack, contract).needsAlignment).toBe(false);
-});
-
-it('comes to a verdict on random bytes', () => {
-  const random = seeded(3);
-  let decodedPrograms = 0;
-  for (let i = 0; i < 20_000; i++) {
-    const insns = Uint8Array.from({ length: 8 * (1 + random(6)) }, () => random(256));
-    // Opcodes and registers that exist, so that some get past the decoder.
-    for (let at = 0; at < insns.length; at += 8) {
-      insns[at] = ROWS[random(ROWS.length)]!.opcode;
-      insns[at + 1] = random(3) | (random(3) << 4);
-      if (random(2)) insns.fill(0, at + 2, at + 8);
-    }
-    const program = decodable(hex(insns));
-    if (!program) continue;
-    decodedPrograms++;
-    verdict(() => program, contractFrom(['r1=mem:16:readwrite', 'r2=num']), { maxInstructions: 1000 });
-  }
-  expect(decodedPrograms).toBeGreaterThan(500);
 });
