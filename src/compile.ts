@@ -6,17 +6,22 @@ import { interpret } from './bpf/interpret.js';
 import { lower } from './bpf/lower.js';
 import { shown } from './bytes.js';
 import { ArgumentError, EngineError } from './errors.js';
-import { CodeArena } from './exec/arena.js';
+import { CodeArena, type Routine } from './exec/arena.js';
+import { LazyLoop } from './exec/bulk.js';
+import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
-import { callStream, callStride, loopsIn } from './exec/run.js';
+import { callStream, callStride, callVectorStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
 import { type StreamEnd, walkKeys } from './format/stream.js';
-import type { MachineCode } from './jit/target.js';
+import { type Lifted, lift } from './jit/lift.js';
+import { type BulkCode, type MachineCode, TIERS, type Tier } from './jit/target.js';
+import { vectorStreamLoop, vectorStrideLoop } from './jit/x64/bulk.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { emitNative } from './native/emit.js';
 import { ENGINES, type Engine, type EngineName, Unpacker } from './unpacker.js';
+import type { VerifiedProgram } from './verifier/verified.js';
 import { verify } from './verifier/verify.js';
 
 export interface UnpackerOptions {
@@ -24,6 +29,8 @@ export interface UnpackerOptions {
   readonly engine?: 'auto' | EngineName;
   /** Where machine code goes; default: an arena shared by the process. */
   readonly arena?: CodeArena;
+  /** What the engine 'bpf' may use of the CPU for many records; default: the best it has. */
+  readonly tier?: Tier;
 }
 
 /**
@@ -32,34 +39,34 @@ export interface UnpackerOptions {
  */
 export function createUnpacker(format: Format, options: UnpackerOptions = {}): Unpacker {
   requireFormat(format);
-  const { engine = 'auto', arena } = options ?? {};
+  const { engine = 'auto', arena, tier } = options ?? {};
   if (arena !== undefined && !(arena instanceof CodeArena)) {
     throw new ArgumentError('A-TYPE', 'arena must be a CodeArena');
   }
-  if (engine !== 'auto') return new Unpacker(format, makeEngine(format, engine, arena), 'it was asked for');
+  if (tier !== undefined && !TIERS.includes(tier)) {
+    throw new ArgumentError('A-TIER', `tier must be ${TIERS.join(', ')}; got ${shown(tier)}`);
+  }
+  if (engine !== 'auto')
+    return new Unpacker(format, makeEngine(format, engine, arena, tier), 'it was asked for');
   try {
-    return new Unpacker(format, makeEngine(format, 'bpf', arena), 'machine code runs here');
+    return new Unpacker(format, makeEngine(format, 'bpf', arena, tier), 'machine code runs here');
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return new Unpacker(
-      format,
-      makeEngine(format, 'reference', undefined),
-      `no machine code: ${error.message}`,
-    );
+    return new Unpacker(format, makeEngine(format, 'reference'), `no machine code: ${error.message}`);
   }
 }
 
 /** Format to machine code by way of BPF. */
 export function compileFormat(format: Format): MachineCode {
-  const program = lower(format);
-  const verified = verify(program, contractFor(format));
-  return compileX64(verified, { name: format.name });
+  return compileX64(proven(format), { name: format.name });
 }
 
-function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undefined): Engine {
+const proven = (format: Format): VerifiedProgram => verify(lower(format), contractFor(format));
+
+function makeEngine(format: Format, engine: EngineName, arena?: CodeArena, tier?: Tier): Engine {
   switch (engine) {
     case 'bpf':
-      return machineEngine('bpf', format, compileFormat(format), arena);
+      return bpfEngine(format, arena, tier);
     case 'native':
       return machineEngine('native', format, emitNative(format), arena);
     case 'interpreter':
@@ -73,18 +80,79 @@ function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undef
 
 let sharedArena: CodeArena | undefined;
 
+// How many records pay for a loop of their own: it takes about 0.2 ms to make, and saves about 1.5 ns a record.
+const RECORDS_FOR_A_LOOP = 100_000;
+
+/** The record routine for few records, and once there are many the format's own loops. */
+function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | undefined): Engine {
+  const program = proven(format);
+  const { routine, home, ...engine } = machineEngine(
+    'bpf',
+    format,
+    compileX64(program, { name: format.name }),
+    arena,
+  );
+  const tier = tierFor(home, wanted);
+  if (tier === 'scalar') return { ...engine, tier };
+  const loops = loopsIn(home);
+  let lifted: Lifted | undefined;
+  const slices = () => (lifted ??= lift(program));
+  const lazy = (make: (lifted: Lifted) => BulkCode | undefined) =>
+    new LazyLoop(
+      home,
+      () => {
+        const form = slices();
+        return form && make(form);
+      },
+      RECORDS_FOR_A_LOOP,
+    );
+  const stride = lazy(vectorStrideLoop);
+  const stream = lazy(vectorStreamLoop);
+  const { unpackedBytes: outStride, keyU64s = 0 } = format;
+  return {
+    ...engine,
+    tier,
+    many(packed, count, distance, out) {
+      const loop = stride.take(count);
+      const run = { out, packed, count, stride: distance, outStride };
+      if (loop) callVectorStride(home, loop, loops.stride, routine, run);
+      else callStride(home, loops.stride, routine, run);
+    },
+    stream(keys, start, end, out, offsets) {
+      const run = { out, keys, start, end, keyU64s, offsets };
+      const walk = callStream(home, loops.stream, routine, run, stream.take(offsets.length));
+      return { ...walk, ended: walk.ended as StreamEnd };
+    },
+    dispose() {
+      stride.free();
+      stream.free();
+      engine.dispose();
+    },
+  };
+}
+
+/** @throws EngineError where the CPU has not what was asked for */
+function tierFor(arena: CodeArena, wanted: Tier | undefined): Tier {
+  const machine = cpuTier(arena);
+  if (wanted === undefined) return machine;
+  if (runsOn(wanted, machine)) return wanted;
+  throw new EngineError('E-TIER', `this CPU has no ${wanted}; the best tier that it has is '${machine}'`);
+}
+
 function machineEngine(
   name: EngineName,
   format: Format,
   code: MachineCode,
   arena: CodeArena | undefined,
-): Engine {
+): Engine & { readonly routine: Routine; readonly home: CodeArena } {
   const home = arena ?? (sharedArena ??= new CodeArena());
   const routine = home.place(code);
   const loops = loopsIn(home);
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   return {
     name,
+    routine,
+    home,
     codeBytes: code.length,
     addressOf: libc().addressOf,
     many: (packed, count, stride, out) =>

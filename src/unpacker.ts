@@ -17,6 +17,8 @@ export interface Engine {
   stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
   /** Where it runs as machine code: its bytes. */
   readonly codeBytes?: number;
+  /** What it uses of the CPU for many records. */
+  readonly tier?: string;
   readonly addressOf?: (bytes: Uint8Array) => bigint;
   dispose(): void;
 }
@@ -39,6 +41,8 @@ export class Unpacker {
   readonly engine: EngineName;
   /** Why it is in use: it was asked for, or what 'auto' found. */
   readonly reason: string;
+  /** What it uses of the CPU for many records: 'scalar', 'avx2' or 'avx512'; undefined where that is not its choice. */
+  readonly tier: string | undefined;
   #engine: Engine | undefined;
 
   /** @internal Unpackers come from `createUnpacker`. */
@@ -46,6 +50,7 @@ export class Unpacker {
     this.format = format;
     this.engine = engine.name;
     this.reason = reason;
+    this.tier = engine.tier;
     this.#engine = engine;
   }
 

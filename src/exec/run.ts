@@ -4,8 +4,9 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { STREAM_STATE } from '../jit/target.js';
+import { STREAM_STATE, STRIDE_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
+import type { BulkLoop } from './bulk.js';
 import type { NativeArg } from './libc.js';
 
 interface Loops {
@@ -28,13 +29,16 @@ export function loopsIn(arena: CodeArena): Loops {
   return loops;
 }
 
+export interface StrideRun {
+  readonly out: Uint8Array;
+  readonly packed: Uint8Array;
+  readonly count: number;
+  readonly stride: number;
+  readonly outStride: number;
+}
+
 /** Calls `routine(out + i * outStride, packed + i * stride)` for each i below `count`. */
-export function callStride(
-  arena: CodeArena,
-  loop: Routine,
-  routine: Routine,
-  run: { out: Uint8Array; packed: Uint8Array; count: number; stride: number; outStride: number },
-): void {
+export function callStride(arena: CodeArena, loop: Routine, routine: Routine, run: StrideRun): void {
   callLoop(arena, loop, [
     routine.address,
     address(run.out),
@@ -45,19 +49,41 @@ export function callStride(
   ]);
 }
 
-/** Walks the key stream in bytes [start, end) of `keys`; `offsets` has an entry for each record `out` has room for. */
+/** The same by vector code; the last records, behind which too few bytes are left to read, by `routine` in the loop `rest`. */
+export function callVectorStride(
+  arena: CodeArena,
+  { routine: loop, overread }: BulkLoop,
+  rest: Routine,
+  routine: Routine,
+  { out, packed, count, stride }: StrideRun,
+): void {
+  const slow = Math.min(count, Math.ceil(overread / stride));
+  const state = new BigUint64Array(Object.keys(STRIDE_STATE).length);
+  state[STRIDE_STATE.fast] = BigInt(count - slow);
+  state[STRIDE_STATE.count] = BigInt(slow);
+  state[STRIDE_STATE.stride] = BigInt(stride);
+  callLoop(arena, loop, [state, routine.address, address(out), address(packed), rest.address, 0n]);
+}
+
+export interface StreamRun {
+  readonly out: Uint8Array;
+  readonly keys: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly keyU64s: number;
+  readonly offsets: Uint32Array;
+}
+
+/**
+ * Walks the key stream in bytes [start, end) of `keys`; `offsets` has an entry for each record `out` has room for.
+ * @param vector goes first, as far as it gets
+ */
 export function callStream(
   arena: CodeArena,
   loop: Routine,
   routine: Routine,
-  run: {
-    out: Uint8Array;
-    keys: Uint8Array;
-    start: number;
-    end: number;
-    keyU64s: number;
-    offsets: Uint32Array;
-  },
+  run: StreamRun,
+  vector?: BulkLoop,
 ): { position: number; count: number; ended: number } {
   const state = new BigUint64Array(Object.keys(STREAM_STATE).length);
   state[STREAM_STATE.position] = BigInt(run.start);
@@ -65,7 +91,15 @@ export function callStream(
   state[STREAM_STATE.most] = BigInt(run.offsets.length);
   state[STREAM_STATE.keyU64s] = BigInt(run.keyU64s);
   const offsets = run.offsets.length === 0 ? 0n : run.offsets;
-  callLoop(arena, loop, [state, routine.address, address(run.out), address(run.keys), offsets, 0n]);
+  const rest = vector ? loop.address : 0n;
+  callLoop(arena, vector?.routine ?? loop, [
+    state,
+    routine.address,
+    address(run.out),
+    address(run.keys),
+    offsets,
+    rest,
+  ]);
   return {
     position: Number(state[STREAM_STATE.position]),
     count: Number(state[STREAM_STATE.count]),

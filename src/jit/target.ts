@@ -19,10 +19,30 @@ export interface Target {
   readonly fixedStrideLoop: () => MachineCode;
   /** `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets)`; the state's words are STREAM_STATE. */
   readonly keyStreamLoop: () => MachineCode;
+  /** `u64 probe(u32 *words)`: writes CPU_WORDS words that tell what the CPU has. */
+  readonly cpuProbe: () => MachineCode;
+  readonly tierOf: (words: Uint32Array) => Tier;
 }
 
-/** Words of a key stream's state. `position` is in and out, a byte offset in keys; `count` and `ended` are out. */
+/** What a CPU has for loops over many records: nothing special, AVX2, or AVX-512 with VBMI as well. */
+export const TIERS = ['scalar', 'avx2', 'avx512'] as const;
+export type Tier = (typeof TIERS)[number];
+
+/** A loop over many records with a format's own code inside. */
+export interface BulkCode {
+  readonly code: MachineCode;
+  /** Bytes behind a record that it may read. */
+  readonly overread: number;
+}
+
+/** Words of a fixed-stride loop's state: how many records by vector code, how many after them, and how far apart. */
+export const STRIDE_STATE = { fast: 0, count: 1, stride: 2 } as const;
+
+/** Words of a key stream's state. `position`, a byte offset in keys, and `count` are in and out; `ended` is out. */
 export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
+
+/** Of a probe's answer. */
+export const CPU_WORDS = 4;
 
 /**
  * What is known only where the code is placed: 8 bytes each for the address of the function that all helper calls go

@@ -1,6 +1,7 @@
 import type { Target } from '../target.js';
 import { callTrampoline } from './abi.js';
 import { TRAP } from './assemble.js';
+import { cpuProbe, tierOf } from './cpu.js';
 import { fixedStrideLoop, keyStreamLoop } from './loops.js';
 
 export const X64: Target = {
@@ -9,4 +10,6 @@ export const X64: Target = {
   callTrampoline,
   fixedStrideLoop,
   keyStreamLoop,
+  cpuProbe,
+  tierOf,
 };
