@@ -7,7 +7,7 @@ export function evaluate(lifted: Lifted, input: Uint8Array, before: Uint8Array):
   const out = before.slice();
   const bits = toNumber(input);
   for (const piece of lifted.pieces) {
-    const value = valueOf(piece, bits);
+    const value = pieceValue(piece, bits);
     for (let i = 0; i < piece.size; i++) out[piece.byte + i] = Number((value >> BigInt(8 * i)) & 0xffn);
   }
   return out;
@@ -17,7 +17,7 @@ export function evaluate(lifted: Lifted, input: Uint8Array, before: Uint8Array):
 const toNumber = (bytes: Uint8Array): bigint =>
   BigInt(`0x0${Buffer.from(bytes.toReversed()).toString('hex')}`);
 
-function valueOf({ size, slices, signed, plus }: Piece, input: bigint): bigint {
+function pieceValue({ size, slices, signed, plus }: Piece, input: bigint): bigint {
   let value = plus;
   slices.forEach(({ from, bits, to }, i) => {
     const slice = BigInt.asUintN(bits, input >> BigInt(from));

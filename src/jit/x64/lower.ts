@@ -4,6 +4,7 @@
 import type { Instruction, Program } from '../../bpf/program.js';
 import { ArgumentError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
+import { type Lifted, lift } from '../lift.js';
 import { type MachineCode, makeCode, type Relocation } from '../target.js';
 import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
 import { load, store } from './access.js';
@@ -13,10 +14,13 @@ import { atomic } from './atomic.js';
 import type { Condition } from './forms.js';
 import { HelperCalls } from './helper.js';
 import type { Bits } from './operands.js';
+import { assembleScalar } from './scalar.js';
 
 export interface CompileOptions {
   /** For listings and profilers. Default: 'bpf'. */
   readonly name?: string;
+  /** 'plain' keeps to the program's own instructions; 'scalar' compiles what it computes, if it can be lifted. Default: 'scalar'. */
+  readonly tier?: 'plain' | 'scalar';
 }
 
 /**
@@ -28,7 +32,11 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
   if (!VerifiedProgram.is(verified)) {
     throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
   }
-  const { assembly, offsets, relocations } = assembleX64(verified.program);
+  const lifted = options.tier === 'plain' ? undefined : lift(verified);
+  const { assembly, offsets, relocations } =
+    lifted && isNear(lifted)
+      ? { assembly: assembleScalar(lifted), offsets: [], relocations: [] }
+      : assembleX64(verified.program);
   return makeCode({
     isa: 'x64',
     bytes: assembly.bytes,
@@ -39,6 +47,9 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     name: options.name ?? 'bpf',
   });
 }
+
+/** Whether displacements of 32 bits reach all of the memory. */
+const isNear = ({ input, output }: Lifted): boolean => Math.max(input.bytes, output.bytes) < 2 ** 31;
 
 /** The code of a program with what was meant by it; `offsets` and `relocations` as in MachineCode. */
 export function assembleX64(program: Program): {
