@@ -3,12 +3,14 @@ import { contractFor } from '../src/bpf/contract.js';
 import { lower } from '../src/bpf/lower.js';
 import { CodeArena } from '../src/exec/arena.js';
 import { cpuTier, runsOn } from '../src/exec/cpu.js';
-import { callStream, callStride, callVectorStride } from '../src/exec/run.js';
+import { callLines, callStream, callStride, callVectorStride } from '../src/exec/run.js';
 import { BKEY_BYTES } from '../src/format/bkey.js';
 import type { Format } from '../src/format/model.js';
 import { STREAM_END } from '../src/format/stream.js';
 import { type Lifted, lift } from '../src/jit/lift.js';
+import type { BulkCode } from '../src/jit/target.js';
 import { vectorStreamLoop, vectorStrideLoop } from '../src/jit/x64/bulk.js';
+import { lineStrideLoop } from '../src/jit/x64/lines.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
 import { emitNative } from '../src/native/emit.js';
 import { verify } from '../src/verifier/verify.js';
@@ -46,6 +48,30 @@ function bothStrides(format: Format, random: Random, count: number, distance: nu
   callVectorStride(arena, loop, stride, routine, { ...run, out });
   loop.routine.free();
   routine.free();
+  return { out: Buffer.from(out).toString('hex'), want: Buffer.from(want).toString('hex') };
+}
+
+/** The same by whole lines; more records than the loop needs before and behind them. */
+function bothLines(format: Format, random: Random, count: number, distance: number) {
+  const form = lifted(format);
+  const line = form && lineStrideLoop(form, distance);
+  const vector = form && vectorStrideLoop(form);
+  if (!line || !vector) return undefined;
+  const where = random(2) ? ('end' as const) : ('start' as const);
+  const packed = input.buffer((count - 1) * distance + format.packedBytes, where);
+  packed.set(randomBytes(random, packed.length));
+  // What lies before the records moves them off the start of a line.
+  const shift = random(3) ? 8 * random(8) : random(64);
+  const buffer = output.buffer(count * format.unpackedBytes + shift, where).fill(0x5a);
+  const out = where === 'start' ? buffer.subarray(shift) : buffer.subarray(0, buffer.length - shift);
+  const want = new Uint8Array(out.length);
+  const run = { packed, count, stride: distance, outStride: format.unpackedBytes };
+  const place = ({ code, overread }: BulkCode) => ({ routine: arena.place(code), overread });
+  const routine = arena.place(emitNative(format));
+  const loops = { line: place(line), vector: place(vector) };
+  callStride(arena, stride, routine, { ...run, out: want });
+  callLines(arena, loops.line, loops.vector, stride, routine, { ...run, out });
+  for (const made of [routine, loops.line.routine, loops.vector.routine]) made.free();
   return { out: Buffer.from(out).toString('hex'), want: Buffer.from(want).toString('hex') };
 }
 
@@ -114,5 +140,21 @@ describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
       ends.set(expected.ended, (ends.get(expected.ended) ?? 0) + 1);
     }
     for (const ended of Object.values(STREAM_END)) expect(ends.get(ended)).toBeGreaterThan(20);
+  });
+});
+
+describe.skipIf(!runsOn('avx512', machine))('with AVX-512', () => {
+  test('records are unpacked line by line as one by one', () => {
+    let vectorised = 0;
+    for (let seed = 0; seed < 600; seed++) {
+      const random = seeded(seed);
+      const format = seed % 4 === 0 ? randomFormat(random) : randomBkeyFormat(random);
+      const distance = random(2) ? format.packedBytes : 1 + random(2 * format.packedBytes + 8);
+      const both = bothLines(format, random, 140 + random(41), distance);
+      if (!both) continue;
+      expect([seed, both.out]).toEqual([seed, both.want]);
+      vectorised++;
+    }
+    expect(vectorised).toBeGreaterThan(200);
   });
 });

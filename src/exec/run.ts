@@ -4,12 +4,12 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { STREAM_STATE, STRIDE_STATE } from '../jit/target.js';
+import { LINE_STATE, STREAM_STATE, STRIDE_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
-import type { BulkLoop } from './bulk.js';
 import type { NativeArg } from './libc.js';
 
-interface Loops {
+/** The loops around any record routine. */
+export interface Loops {
   readonly stride: Routine;
   readonly stream: Routine;
 }
@@ -27,6 +27,13 @@ export function loopsIn(arena: CodeArena): Loops {
   };
   placed.set(arena, loops);
   return loops;
+}
+
+/** Vector code and what a call has to know of it. */
+export interface BulkLoop {
+  readonly routine: Routine;
+  /** Bytes behind a record that it may read. */
+  readonly overread: number;
 }
 
 export interface StrideRun {
@@ -65,6 +72,28 @@ export function callVectorStride(
   callLoop(arena, loop, [state, routine.address, address(out), address(packed), rest.address, 0n]);
 }
 
+/** Output beyond this many bytes is stored past the caches: the second-level cache of CPUs with AVX-512 has 1 or 2 MiB. */
+const STREAMING_BYTES = 2 ** 21;
+
+/** The same by whole lines of output, from the first to the last; by `vector` before and behind them. */
+export function callLines(
+  arena: CodeArena,
+  lines: BulkLoop,
+  vector: BulkLoop,
+  rest: Routine,
+  routine: Routine,
+  { out, packed, count, stride, outStride }: StrideRun,
+): void {
+  const state = new BigUint64Array(Object.keys(LINE_STATE).length);
+  state[LINE_STATE.count] = BigInt(count);
+  state[LINE_STATE.stride] = BigInt(stride);
+  state[LINE_STATE.late] = BigInt(Math.ceil(lines.overread / stride));
+  state[LINE_STATE.slow] = BigInt(Math.ceil(vector.overread / stride));
+  state[LINE_STATE.vector] = vector.routine.address;
+  state[LINE_STATE.streaming] = count * outStride > STREAMING_BYTES ? 1n : 0n;
+  callLoop(arena, lines.routine, [state, routine.address, address(out), address(packed), rest.address, 0n]);
+}
+
 export interface StreamRun {
   readonly out: Uint8Array;
   readonly keys: Uint8Array;
@@ -72,6 +101,13 @@ export interface StreamRun {
   readonly end: number;
   readonly keyU64s: number;
   readonly offsets: Uint32Array;
+}
+
+/** As STREAM_STATE. */
+export interface StreamEnded {
+  readonly position: number;
+  readonly count: number;
+  readonly ended: number;
 }
 
 /**
@@ -84,7 +120,7 @@ export function callStream(
   routine: Routine,
   run: StreamRun,
   vector?: BulkLoop,
-): { position: number; count: number; ended: number } {
+): StreamEnded {
   const state = new BigUint64Array(Object.keys(STREAM_STATE).length);
   state[STREAM_STATE.position] = BigInt(run.start);
   state[STREAM_STATE.end] = BigInt(run.end);

@@ -38,6 +38,12 @@ export interface BulkCode {
 /** Words of a fixed-stride loop's state: how many records by vector code, how many after them, and how far apart. */
 export const STRIDE_STATE = { fast: 0, count: 1, stride: 2 } as const;
 
+/**
+ * Words of a line loop's state: how many records, how far apart; how many of the last ones have too few bytes behind them for lines,
+ * and for the vector loop, whose address follows; whether to store past the caches.
+ */
+export const LINE_STATE = { count: 0, stride: 1, late: 2, slow: 3, vector: 4, streaming: 5 } as const;
+
 /** Words of a key stream's state. `position`, a byte offset in keys, and `count` are in and out; `ended` is out. */
 export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
 

@@ -71,23 +71,12 @@ export interface Span {
   readonly bytes: number;
 }
 
-/**
- * The chunks that store a record in these spans. A piece whose carries would have to leave an element has a chunk of its own,
- * which comes after the others, because it is stored over theirs.
- */
-export function chunksOf(pieces: readonly Piece[], spans: readonly Span[]): Chunk[] {
-  const fits = (piece: Piece) =>
-    spans.every((span) => partsOf(piece, span)?.every((part) => elementOf(part) !== undefined));
-  const own = pieces.filter((piece) => !fits(piece));
-  const others = pieces.filter(fits);
-  const ownSpans = own.map(({ byte, size }) => ({ byte, bytes: size }));
-  return [
-    ...spans.map((span) => chunkOf(others, span)),
-    ...ownSpans.map((span, i) => chunkOf([own[i]!], span)),
-  ];
-}
+/** Whether a piece can be stored in these spans, or needs one of its own because its carries would have to leave an element. */
+export const fitsInto = (piece: Piece, spans: readonly Span[]): boolean =>
+  spans.every((span) => partsOf(piece, span)?.every((part) => elementOf(part) !== undefined));
 
-function chunkOf(pieces: readonly Piece[], span: Span): Chunk {
+/** The bytes of a span, of pieces that fit into it. */
+export function chunkOf(pieces: readonly Piece[], span: Span): Chunk {
   const { byte, bytes } = span;
   const parts = pieces.flatMap((piece) => partsOf(piece, span)!);
   const adds = additions(parts, bytes);

@@ -4,7 +4,7 @@
 import type { Lifted } from '../lift.js';
 import type { Assembler } from './assemble.js';
 import { Memory, memory, type Register, type VectorBits, vector } from './operands.js';
-import { type Chunk, chunksOf, isWhole } from './vector-plan.js';
+import { type Chunk, chunkOf, fitsInto, isWhole } from './vector-plan.js';
 import { type Load, type Term, termsOf } from './vector-terms.js';
 
 /** Memory of `bits` bits, `offset` bytes into a record. */
@@ -52,7 +52,12 @@ function spanSizes(bytes: number): number[] {
 function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[]): RecordPlan {
   let byte = 0;
   const spans = sizes.map((bytes) => ({ byte: (byte += bytes) - bytes, bytes }));
-  const parts = chunksOf(pieces, spans).map(
+  const fitting = pieces.filter((piece) => fitsInto(piece, spans));
+  const own = pieces.filter((piece) => !fitsInto(piece, spans));
+  // Stored over the others, so these come last.
+  const ownChunks = own.map((piece) => chunkOf([piece], { byte: piece.byte, bytes: piece.size }));
+  const chunks = [...spans.map((span) => chunkOf(fitting, span)), ...ownChunks];
+  const parts = chunks.map(
     (chunk): Part => ({
       chunk,
       terms: termsOf(chunk, input.bytes),
@@ -198,7 +203,7 @@ export class VectorRecord {
   }
 }
 
-const ADD = { 8: 'vpaddb', 16: 'vpaddw', 32: 'vpaddd', 64: 'vpaddq' } as const;
+export const ADD = { 8: 'vpaddb', 16: 'vpaddw', 32: 'vpaddd', 64: 'vpaddq' } as const;
 
 /** What is behind the value is not stored. */
 function padded(value: Uint8Array, bits: number): Uint8Array {
