@@ -76,7 +76,9 @@ function methodFor(run: Run, window: Window): Method {
   const lowClean = to === 0 || below(run, window) === 0;
   const highClean = dirty || above(run, window) === 0;
   if (lowClean && highClean) return 'shift';
-  if (to + bits <= 32) return 'shift, mask';
+  const byMask = to + bits <= 32;
+  // Two shifts are as many steps, in fewer bytes.
+  if (byMask && !(to === 0 && below(run, window) > 0 && maskBytes(bits, 0) > 3)) return 'shift, mask';
   if (highClean) return 'right, left';
   if (to === 0) return 'left, right';
   return bits <= 32 ? 'right, mask, left' : 'left, right, left';

@@ -61,17 +61,10 @@ function addConstant(asm: Assembler, { plus }: Word, wide: 32 | 64, registers: r
   }
 }
 
-/** Stores a constant as an immediate, if one can carry it. */
+/** Stores a constant that an immediate can carry. */
 function storeConstant(asm: Assembler, target: number, { byte, size, plus }: Word): void {
   const bits = (size * 8) as Bits;
-  const cell = memory(bits, target, byte);
-  const value = BigInt.asIntN(bits, plus);
-  if (value === BigInt.asIntN(32, value)) {
-    asm.emit('mov', cell, Number(value));
-  } else {
-    asm.loadImmediate(RAX, plus);
-    asm.emit('mov', cell, register(RAX, bits));
-  }
+  asm.emit('mov', memory(bits, target, byte), Number(BigInt.asIntN(bits, plus)));
 }
 
 /** A bit's number when the input is read as one big-endian number. */

@@ -23,13 +23,13 @@ interface Part extends Piece {
   readonly bitwise: boolean;
 }
 
-/** Words in the order of bytes, the widest that there are from the first byte on. */
-export function wordsOf({ pieces }: Lifted): Word[] {
-  const parts = pieces.map(partOf);
+/** Words in the order of bytes, wide ones first, but naturally aligned where that takes no more of them. */
+export function wordsOf({ pieces, input }: Lifted): Word[] {
+  const parts = pieces.flatMap(halves).map(partOf);
   const words: Word[] = [];
   for (let i = 0, byte = 0; i < parts.length; ) {
     byte = Math.max(byte, parts[i]!.byte);
-    const word = widestWord(parts, i, byte);
+    const word = widestWord(parts, i, byte, input.bytes);
     words.push(word);
     byte += word.size;
     while (i < parts.length && parts[i]!.end <= byte) i++;
@@ -44,6 +44,16 @@ export function maskOf(slices: readonly Slice[]): bigint {
   let mask = 0n;
   for (const { bits, to } of slices) mask |= ones(bits) << BigInt(to);
   return mask;
+}
+
+/** A sum of 8 bytes whose slices and carries keep to the lower 4, and whose constant does not, as these and a constant. */
+function halves(piece: Piece): Piece[] {
+  const { byte, size, slices, signed, plus } = piece;
+  const low = BigInt.asUintN(32, plus);
+  const keepsLow = !signed && plus !== low && slices.length > 0 && maskOf(slices) + low <= ones(32);
+  if (size < 8 || !keepsLow) return [piece];
+  const high = { byte: byte + 4, size: 4 as const, slices: [], signed, plus: plus >> 32n };
+  return [{ byte, size: 4, slices, signed, plus: low }, high];
 }
 
 function partOf(piece: Piece): Part {
@@ -61,16 +71,46 @@ function partOf(piece: Piece): Part {
   };
 }
 
-function widestWord(parts: readonly Part[], first: number, byte: number): Word {
-  for (let i = SIZES.length - 1; i > 0; i--) {
-    const word = wordAt(parts, first, byte, SIZES[i]!);
-    if (word) return word;
-  }
-  return wordAt(parts, first, byte, 1)!;
+function widestWord(parts: readonly Part[], first: number, byte: number, inputBytes: number): Word {
+  let wide: Word | undefined;
+  for (let i = SIZES.length - 1; !wide; i--) wide = wordAt(parts, first, byte, SIZES[i]!, inputBytes);
+  const size = SIZES.findLast((size) => byte % size === 0)!;
+  if (size >= wide.size || !aligningIsFree(parts, first, byte, size)) return wide;
+  const narrow = wordAt(parts, first, byte, size, inputBytes);
+  const next = parts.findIndex(({ end }) => end > byte + size);
+  return narrow && wordAt(parts, next, byte + size, wide.size, inputBytes) ? narrow : wide;
 }
 
+// Long enough to tell how a run is cut best.
+const MAX_RUN_BYTES = 64;
+
+/** Whether the bytes that are copied as they are, or constant, from here on take no more words if the first has `size` bytes. */
+function aligningIsFree(parts: readonly Part[], first: number, byte: number, size: Size): boolean {
+  let end = byte;
+  let distance: number | undefined;
+  for (let i = first; end < byte + MAX_RUN_BYTES; i++) {
+    const part = parts[i];
+    if (!part?.bitwise || part.byte > end || part.distance === undefined || part.distance % 8 !== 0) break;
+    if (part.slices.length > 0) distance ??= part.distance;
+    if (part.slices.length > 0 && part.distance !== distance) break;
+    end = part.end;
+  }
+  const length = end - byte;
+  return size < length && 1 + wordCount(length - size) <= wordCount(length);
+}
+
+/** Words of 8, 4, 2 and 1 bytes that so many bytes take. */
+const wordCount = (bytes: number): number =>
+  (bytes >> 3) + ((bytes >> 2) & 1) + ((bytes >> 1) & 1) + (bytes & 1);
+
 /** The parts that lie in a word, if they can be one. */
-function wordAt(parts: readonly Part[], first: number, byte: number, size: Size): Word | undefined {
+function wordAt(
+  parts: readonly Part[],
+  first: number,
+  byte: number,
+  size: Size,
+  inputBytes: number,
+): Word | undefined {
   const end = byte + size;
   const leader = parts[first]!;
   const cuttable = leader.bitwise && leader.distance !== undefined;
@@ -98,7 +138,7 @@ function wordAt(parts: readonly Part[], first: number, byte: number, size: Size)
     next = part.end;
   }
   const whole = { byte, size, slices, signed: false, plus: BigInt.asUintN(size * 8, plus) };
-  return isCheap(whole) ? { ...wordOf(whole, size), low } : undefined;
+  return isCheap(whole, inputBytes) ? { ...wordOf(whole, size), low } : undefined;
 }
 
 /** Whether a part cannot be stored together with others but zeros above. */
@@ -146,10 +186,13 @@ function appendSlices(slices: Slice[], part: Part, byte: number, size: Size): vo
   }
 }
 
-/** Whether the word begins with a slice, or is constant; and its masks and constants fit into instructions. */
-function isCheap({ size, slices, plus }: Piece): boolean {
-  if (slices.length === 0) return true;
-  if (slices[0]!.to >= 8) return false;
-  const isShort = plus >> 31n === 0n || plus >> 31n === ones(33);
-  return size < 8 || (isShort && (slices.length < 2 || slices.at(-1)!.to + slices.at(-1)!.bits <= 32));
+/** Whether the word is a short constant; or begins with a slice, takes one load, and has short masks and constants. */
+function isCheap({ size, slices, plus }: Piece, inputBytes: number): boolean {
+  const isShort = size < 8 || plus >> 31n === 0n || plus >> 31n === ones(33);
+  const [bottom, top] = [slices[0], slices.at(-1)];
+  if (!bottom || !top) return isShort;
+  const loaded = Math.ceil((top.from + top.bits) / 8) - Math.floor(bottom.from / 8);
+  const isLoad = size === 1 || SIZES.some((bytes) => bytes >= loaded && bytes <= inputBytes);
+  const fewBits = size < 8 || slices.length === 1 || top.to + top.bits <= 32;
+  return bottom.to < 8 && isLoad && isShort && fewBits;
 }
