@@ -5,6 +5,7 @@
 
 import { SIZES, type Size } from '../../format/model.js';
 import type { Assembler } from './assemble.js';
+import { bigintOf, type Halves, onesAt, signedImmediate } from './halves.js';
 import { type Bits, type Memory, memory, register } from './operands.js';
 
 /** Where the input is. */
@@ -25,7 +26,7 @@ export interface Run {
   /** Whether the bits above may be anything. */
   readonly dirty: boolean;
   /** The bits of the register that are wanted; the others are 0. Undefined for all of the run. */
-  readonly mask: bigint | undefined;
+  readonly mask: Halves | undefined;
 }
 
 /** Bytes `byte` … `byte + size - 1` of the number. */
@@ -209,11 +210,11 @@ function fetchByWindow(
       break;
     case 'shift, mask':
       move(asm, number, width, to - low);
-      mask(asm, registers, run.mask ?? maskAt(bits, to));
+      mask(asm, registers, run.mask ?? onesAt(bits, to));
       break;
     case 'right, mask, left':
       shift(asm, 'shr', number, window.size === 8 ? 64 : 32, low);
-      mask(asm, registers, maskAt(bits, 0));
+      mask(asm, registers, onesAt(bits, 0));
       shift(asm, 'shl', number, width, to);
       break;
     case 'left, right':
@@ -245,20 +246,22 @@ function shift(
 const move = (asm: Assembler, number: number, width: 32 | 64, left: number): void =>
   left > 0 ? shift(asm, 'shl', number, width, left) : shift(asm, 'shr', number, width, -left);
 
-const maskAt = (bits: number, to: number): bigint => ((1n << BigInt(bits)) - 1n) << BigInt(to);
-
 /** Clears what is not wanted. */
-function mask(asm: Assembler, registers: readonly number[], wanted: bigint): void {
+function mask(asm: Assembler, registers: readonly number[], wanted: Halves): void {
   const [number, spare] = registers as [number, number];
   const low = register(number, 32);
-  if (wanted === 0xffff_ffffn) asm.emit('mov', low, low);
-  else if (wanted === 0xffn) asm.emit('movzx', low, register(number, 8));
-  else if (wanted === 0xffffn) asm.emit('movzx', low, register(number, 16));
-  else if (wanted >> 32n === 0n) asm.emit('and', low, Number(wanted));
-  else if (wanted >> 31n === 0x1_ffff_ffffn)
-    asm.emit('and', register(number), Number(BigInt.asIntN(32, wanted)));
-  else {
-    asm.loadImmediate(spare, wanted);
+  if (wanted.high === 0) {
+    if (wanted.low === 0xffff_ffff) asm.emit('mov', low, low);
+    else if (wanted.low === 0xff) asm.emit('movzx', low, register(number, 8));
+    else if (wanted.low === 0xffff) asm.emit('movzx', low, register(number, 16));
+    else asm.emit('and', low, wanted.low);
+    return;
+  }
+  const immediate = signedImmediate(wanted);
+  if (immediate !== undefined) {
+    asm.emit('and', register(number), immediate);
+  } else {
+    asm.loadImmediate(spare, bigintOf(wanted));
     asm.emit('and', register(number), register(spare));
   }
 }

@@ -4,6 +4,7 @@
 import type { Lifted, Slice } from '../lift.js';
 import { Assembler, type Assembly } from './assemble.js';
 import { fetch, type Run, type Source } from './fetch.js';
+import { bigintOf, isZero, signedImmediate } from './halves.js';
 import { type Bits, memory, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, register } from './operands.js';
 import { maskOf, type Word, wordsOf } from './words.js';
 
@@ -25,12 +26,12 @@ export function assembleScalar(lifted: Lifted): Assembly {
     asm.emit('mov', memory(bits, target, word.byte), register(RAX, bits));
   }
   const constants = words.filter(({ slices }) => slices.length === 0);
-  for (const word of constants) if (word.plus !== 0n || r0 !== 0n) storeConstant(asm, target, word);
+  for (const word of constants) if (!isZero(word.plus) || r0 !== 0n) storeConstant(asm, target, word);
   asm.loadImmediate(RAX, r0);
   if (r0 === 0n) {
     for (const { byte, size, plus } of constants) {
       const bits = (size * 8) as Bits;
-      if (plus === 0n) asm.emit('mov', memory(bits, target, byte), register(RAX, bits));
+      if (isZero(plus)) asm.emit('mov', memory(bits, target, byte), register(RAX, bits));
     }
   }
   asm.emit('ret');
@@ -51,20 +52,19 @@ function make(asm: Assembler, source: Source, word: Word, registers: readonly nu
 
 function addConstant(asm: Assembler, { plus }: Word, wide: 32 | 64, registers: readonly number[]): void {
   const value = register(registers[0]!, wide);
-  const signed = BigInt.asIntN(wide, plus);
-  if (plus === 0n) return;
-  if (signed === BigInt.asIntN(32, signed)) {
-    asm.emit('add', value, Number(signed));
+  if (isZero(plus)) return;
+  const immediate = wide === 32 ? plus.low | 0 : signedImmediate(plus);
+  if (immediate !== undefined) {
+    asm.emit('add', value, immediate);
   } else {
-    asm.loadImmediate(registers[1]!, plus);
+    asm.loadImmediate(registers[1]!, bigintOf(plus));
     asm.emit('add', value, register(registers[1]!, wide));
   }
 }
 
 /** Stores a constant that an immediate can carry. */
 function storeConstant(asm: Assembler, target: number, { byte, size, plus }: Word): void {
-  const bits = (size * 8) as Bits;
-  asm.emit('mov', memory(bits, target, byte), Number(BigInt.asIntN(bits, plus)));
+  asm.emit('mov', memory((size * 8) as Bits, target, byte), size < 4 ? plus.low : plus.low | 0);
 }
 
 /** A bit's number when the input is read as one big-endian number. */

@@ -3,9 +3,27 @@
 
 import { SIZES, type Size } from '../../format/model.js';
 import type { Lifted, Piece, Slice } from '../lift.js';
+import {
+  type Halves,
+  halvesOf,
+  isZero,
+  onesAt,
+  or,
+  overlaps,
+  shiftLeft,
+  signedImmediate,
+  sumFits,
+  truncate,
+  ZERO,
+} from './halves.js';
 
 /** Bytes to store, as in Piece, but for `low`. */
-export interface Word extends Piece {
+export interface Word {
+  readonly byte: number;
+  readonly size: Size;
+  readonly slices: readonly Slice[];
+  readonly signed: boolean;
+  readonly plus: Halves;
   /** Added to the lowest byte alone, modulo 256. */
   readonly low: number;
   /** Whether the sum, without `low`, is below 2^32 or is only wanted modulo 2^32. */
@@ -13,8 +31,13 @@ export interface Word extends Piece {
 }
 
 /** A piece with what decides whether it can share a word. */
-interface Part extends Piece {
+interface Part {
+  readonly byte: number;
   readonly end: number;
+  readonly size: Size;
+  readonly slices: readonly Slice[];
+  readonly signed: boolean;
+  readonly plus: Halves;
   /** By how many bits all its slices move; undefined if they differ. */
   readonly distance: number | undefined;
   /** Whether the sum cannot exceed the piece. */
@@ -25,11 +48,12 @@ interface Part extends Piece {
 
 /** Words in the order of bytes, wide ones first, but naturally aligned where that takes no more of them. */
 export function wordsOf({ pieces, input }: Lifted): Word[] {
-  const parts = pieces.flatMap(halves).map(partOf);
+  const parts: Part[] = [];
+  for (const piece of pieces) appendParts(parts, piece);
   const words: Word[] = [];
   for (let i = 0, byte = 0; i < parts.length; ) {
     byte = Math.max(byte, parts[i]!.byte);
-    const word = widestWord(parts, i, byte, input.bytes);
+    const word = wordAt(parts, i, byte, sizeAt(parts, i, byte, input.bytes));
     words.push(word);
     byte += word.size;
     while (i < parts.length && parts[i]!.end <= byte) i++;
@@ -37,48 +61,49 @@ export function wordsOf({ pieces, input }: Lifted): Word[] {
   return words;
 }
 
-const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
-
 /** The bits that slices lie in. */
-export function maskOf(slices: readonly Slice[]): bigint {
-  let mask = 0n;
-  for (const { bits, to } of slices) mask |= ones(bits) << BigInt(to);
+export function maskOf(slices: readonly Slice[]): Halves {
+  let mask = ZERO;
+  for (const { bits, to } of slices) mask = or(mask, onesAt(bits, to));
   return mask;
 }
 
-/** A sum of 8 bytes whose slices and carries keep to the lower 4, and whose constant does not, as these and a constant. */
-function halves(piece: Piece): Piece[] {
-  const { byte, size, slices, signed, plus } = piece;
-  const low = BigInt.asUintN(32, plus);
-  const keepsLow = !signed && plus !== low && slices.length > 0 && maskOf(slices) + low <= ones(32);
-  if (size < 8 || !keepsLow) return [piece];
-  const high = { byte: byte + 4, size: 4 as const, slices: [], signed, plus: plus >> 32n };
-  return [{ byte, size: 4, slices, signed, plus: low }, high];
+function appendParts(parts: Part[], piece: Piece): void {
+  const { byte, size, slices, signed } = piece;
+  const plus = halvesOf(piece.plus);
+  const low = { low: plus.low, high: 0 };
+  // A constant of 64 bits is long; as two halves it is not, if the slices and carries keep to the lower one.
+  if (size === 8 && slices.length > 0 && plus.high > 0 && !signed && sumFits(maskOf(slices), low, 32)) {
+    parts.push(partOf(byte, 4, slices, false, low));
+    parts.push(partOf(byte + 4, 4, [], false, { low: plus.high, high: 0 }));
+  } else {
+    parts.push(partOf(byte, size, slices, signed, plus));
+  }
 }
 
-function partOf(piece: Piece): Part {
-  const { byte, size, slices, signed, plus } = piece;
+function partOf(byte: number, size: Size, slices: readonly Slice[], signed: boolean, plus: Halves): Part {
   const [first] = slices;
-  const distance = first ? first.to - first.from : 0;
-  const together = slices.every(({ from, to }) => to - from === distance);
-  const mask = plus === 0n ? 0n : maskOf(slices);
-  return {
-    ...piece,
-    end: byte + size,
-    distance: together ? distance + byte * 8 : undefined,
-    contained: !signed && (plus === 0n || (mask + plus) >> BigInt(size * 8) === 0n),
-    bitwise: !signed && (plus & mask) === 0n,
-  };
+  const move = first ? first.to - first.from : 0;
+  const together = slices.every(({ from, to }) => to - from === move);
+  const distance = together ? move + byte * 8 : undefined;
+  const end = byte + size;
+  if (signed || slices.length === 0 || isZero(plus))
+    return { byte, end, size, slices, signed, plus, distance, contained: !signed, bitwise: !signed };
+  const mask = maskOf(slices);
+  const contained = sumFits(mask, plus, size * 8);
+  return { byte, end, size, slices, signed, plus, distance, contained, bitwise: !overlaps(mask, plus) };
 }
 
-function widestWord(parts: readonly Part[], first: number, byte: number, inputBytes: number): Word {
-  let wide: Word | undefined;
-  for (let i = SIZES.length - 1; !wide; i--) wide = wordAt(parts, first, byte, SIZES[i]!, inputBytes);
+/** Bytes of the word that begins at a byte. */
+function sizeAt(parts: readonly Part[], first: number, byte: number, inputBytes: number): Size {
+  const wide = SIZES.findLast((size) => isWord(parts, first, byte, size, inputBytes))!;
   const size = SIZES.findLast((size) => byte % size === 0)!;
-  if (size >= wide.size || !aligningIsFree(parts, first, byte, size)) return wide;
-  const narrow = wordAt(parts, first, byte, size, inputBytes);
-  const next = parts.findIndex(({ end }) => end > byte + size);
-  return narrow && wordAt(parts, next, byte + size, wide.size, inputBytes) ? narrow : wide;
+  if (size >= wide || !aligningIsFree(parts, first, byte, size)) return wide;
+  let next = first;
+  while (parts[next]!.end <= byte + size) next++;
+  const aligns =
+    isWord(parts, first, byte, size, inputBytes) && isWord(parts, next, byte + size, wide, inputBytes);
+  return aligns ? size : wide;
 }
 
 // Long enough to tell how a run is cut best.
@@ -103,73 +128,91 @@ function aligningIsFree(parts: readonly Part[], first: number, byte: number, siz
 const wordCount = (bytes: number): number =>
   (bytes >> 3) + ((bytes >> 2) & 1) + ((bytes >> 1) & 1) + (bytes & 1);
 
-/** The parts that lie in a word, if they can be one. */
-function wordAt(
+/** Whether `size` bytes from `byte`, which lies in the first part, can be one word. */
+function isWord(
   parts: readonly Part[],
   first: number,
   byte: number,
   size: Size,
   inputBytes: number,
-): Word | undefined {
-  const end = byte + size;
+): boolean {
   const leader = parts[first]!;
-  const cuttable = leader.bitwise && leader.distance !== undefined;
-  if (size === leader.size && !cuttable) return wordOf(leader, size);
-  if (isAlone(leader)) return extended(parts, first, byte, size);
-  const slices: Slice[] = [];
-  let plus = 0n;
-  let low = 0;
-  let distance: number | undefined;
-  let next = byte;
-  for (let i = first; next < end; i++) {
-    const part = parts[i];
-    if (!part || part.byte > next || part.distance === undefined) return undefined;
-    if (part.slices.length > 0) {
-      distance ??= part.distance;
-      if (part.distance !== distance) return undefined;
-    }
-    const whole = part.byte >= byte && part.end <= end;
-    if (!whole && !part.bitwise) return undefined;
-    const wraps = !part.contained;
-    if (wraps && (part.byte !== byte || part.size > 1 || part.signed)) return undefined;
-    appendSlices(slices, part, byte, size);
-    if (wraps) low = Number(part.plus);
-    else plus |= shifted(part.plus, (part.byte - byte) * 8);
-    next = part.end;
-  }
-  const whole = { byte, size, slices, signed: false, plus: BigInt.asUintN(size * 8, plus) };
-  return isCheap(whole, inputBytes) ? { ...wordOf(whole, size), low } : undefined;
+  const isCuttable = leader.bitwise && leader.distance !== undefined;
+  if (size === leader.size && !isCuttable) return true;
+  if (isAlone(leader)) return isExtended(parts, first, byte, size);
+  return isJoined(parts, first, byte, size) && isCheap(wordAt(parts, first, byte, size), inputBytes);
 }
 
 /** Whether a part cannot be stored together with others but zeros above. */
 const isAlone = ({ distance, contained, size }: Part): boolean =>
   distance === undefined || (!contained && size > 1);
 
-/** A part with zeros above. */
-function extended(parts: readonly Part[], first: number, byte: number, size: Size): Word | undefined {
+/** Whether a part and zeros above it make up a word. */
+function isExtended(parts: readonly Part[], first: number, byte: number, size: Size): boolean {
   const part = parts[first]!;
-  const grows = part.contained || (part.size === 4 && !part.signed);
-  if (part.byte !== byte || !grows) return undefined;
+  if (part.size >= size || !(part.contained || (part.size === 4 && !part.signed))) return false;
   let next = part.end;
   for (let i = first + 1; next < byte + size; i++) {
     const zero = parts[i];
-    if (zero?.byte !== next || zero.slices.length > 0) return undefined;
-    if (BigInt.asUintN((byte + size - next) * 8, zero.plus) !== 0n) return undefined;
+    if (zero?.byte !== next || zero.slices.length > 0) return false;
+    if (!isZero(truncate(zero.plus, (byte + size - next) * 8))) return false;
     next = zero.end;
   }
-  return next > part.end ? wordOf(part, size) : undefined;
+  return true;
 }
 
-function wordOf({ byte, size: modulus, slices, signed, plus }: Piece, size: Size): Word {
-  const below = plus >> 32n === 0n && slices.every(({ bits, to }) => to + bits <= 32);
-  const narrow = modulus <= 4 || (!signed && below && (plus === 0n || (maskOf(slices) + plus) >> 32n === 0n));
-  return { byte, size, slices, signed, plus, low: 0, narrow };
+/** Whether parts, the outer ones perhaps cut, make up a word that is copied over one distance. */
+function isJoined(parts: readonly Part[], first: number, byte: number, size: Size): boolean {
+  const end = byte + size;
+  let distance: number | undefined;
+  for (let i = first, next = byte; next < end; i++) {
+    const part = parts[i];
+    if (!part || part.byte > next || part.distance === undefined) return false;
+    if (part.slices.length > 0) distance ??= part.distance;
+    if (part.slices.length > 0 && part.distance !== distance) return false;
+    const whole = part.byte >= byte && part.end <= end;
+    if (!whole && !part.bitwise) return false;
+    if (!part.contained && (part.byte !== byte || part.size > 1 || part.signed)) return false;
+    next = part.end;
+  }
+  return true;
 }
 
-const shifted = (value: bigint, left: number): bigint => {
-  if (value === 0n || left === 0) return value;
-  return left > 0 ? value << BigInt(left) : value >> BigInt(-left);
-};
+/** Whether the word is a short constant; or begins with a slice, takes one load, and has short masks and constants. */
+function isCheap({ size, slices, plus }: Word, inputBytes: number): boolean {
+  const isShort = size < 8 || signedImmediate(plus) !== undefined;
+  const [bottom, top] = [slices[0], slices.at(-1)];
+  if (!bottom || !top) return isShort;
+  const loaded = Math.ceil((top.from + top.bits) / 8) - Math.floor(bottom.from / 8);
+  const isLoad = size === 1 || SIZES.some((bytes) => bytes >= loaded && bytes <= inputBytes);
+  const fewBits = size < 8 || slices.length === 1 || top.to + top.bits <= 32;
+  return bottom.to < 8 && isLoad && isShort && fewBits;
+}
+
+/** What `size` bytes from `byte`, which lies in the first part, hold. */
+function wordAt(parts: readonly Part[], first: number, byte: number, size: Size): Word {
+  const leader = parts[first]!;
+  if (leader.byte === byte && (size === leader.size || isAlone(leader))) return wordOf(leader, size, 0);
+  const slices: Slice[] = [];
+  let plus = ZERO;
+  let low = 0;
+  for (let i = first; i < parts.length && parts[i]!.byte < byte + size; i++) {
+    const part = parts[i]!;
+    appendSlices(slices, part, byte, size);
+    if (part.contained) plus = or(plus, shiftLeft(part.plus, (part.byte - byte) * 8));
+    else low = part.plus.low;
+  }
+  return wordOf({ byte, size, slices, signed: false, plus: truncate(plus, size * 8) }, size, low);
+}
+
+function wordOf(
+  { byte, size: modulus, slices, signed, plus }: Pick<Part, 'byte' | 'size' | 'slices' | 'signed' | 'plus'>,
+  size: Size,
+  low: number,
+): Word {
+  const narrow = modulus <= 4 || (!signed && plus.high === 0 && sumFits(maskOf(slices), plus, 32));
+  return { byte, size, slices, signed, plus, low, narrow };
+}
 
 /** Appends the slices of a part as far as they lie in the word, joining those that continue each other. */
 function appendSlices(slices: Slice[], part: Part, byte: number, size: Size): void {
@@ -181,18 +224,7 @@ function appendSlices(slices: Slice[], part: Part, byte: number, size: Size): vo
     const start = from + low - to - move;
     const last = slices.at(-1);
     if (last && last.to + last.bits === low && last.from + last.bits === start)
-      slices[slices.length - 1] = { ...last, bits: last.bits + high - low };
+      slices[slices.length - 1] = { from: last.from, to: last.to, bits: last.bits + high - low };
     else slices.push({ from: start, bits: high - low, to: low });
   }
-}
-
-/** Whether the word is a short constant; or begins with a slice, takes one load, and has short masks and constants. */
-function isCheap({ size, slices, plus }: Piece, inputBytes: number): boolean {
-  const isShort = size < 8 || plus >> 31n === 0n || plus >> 31n === ones(33);
-  const [bottom, top] = [slices[0], slices.at(-1)];
-  if (!bottom || !top) return isShort;
-  const loaded = Math.ceil((top.from + top.bits) / 8) - Math.floor(bottom.from / 8);
-  const isLoad = size === 1 || SIZES.some((bytes) => bytes >= loaded && bytes <= inputBytes);
-  const fewBits = size < 8 || slices.length === 1 || top.to + top.bits <= 32;
-  return bottom.to < 8 && isLoad && isShort && fewBits;
 }
