@@ -23,6 +23,15 @@ const SIZES = { b: 1, h: 2, w: 4, dw: 8 } as const;
 const LETTERS = ['b', 'h', 'w', 'dw'] as const;
 const WORK = [0, 3, 4, 5];
 
+/** Stores of a register's low bytes one by one, as compilers make them of unaligned ones. */
+function inBytes(src: number, byte: number, count: number): Instruction[] {
+  return Array.from({ length: count }, (_, i) => [
+    op('mov64.reg', { dst: 6, src }),
+    op('rsh64.imm', { dst: 6, imm: 8 * i }),
+    op('stxb', { dst: 1, src: 6, off: byte + i }),
+  ]).flat();
+}
+
 /** Instructions that move bits about, as compilers do: loads, shifts, masks, additions, swaps, stores. */
 function randomStep(random: Random): Instruction[] {
   const [dst, src] = [pick(random, WORK), pick(random, WORK)];
@@ -30,7 +39,7 @@ function randomStep(random: Random): Instruction[] {
   const bits = pick(random, [32, 64]);
   const low = (1 << (1 + random(30))) - 1;
   const imm = pick(random, [low, ~low, pick(random, IMMEDIATES), random(2 ** 31), 1 << random(31)]);
-  switch (random(12)) {
+  switch (random(15)) {
     case 0:
     case 1:
     case 2:
@@ -54,6 +63,12 @@ function randomStep(random: Random): Instruction[] {
       return [op(`${pick(random, ['add', 'sub', 'and', 'or', 'xor', 'mul'])}${bits}.imm`, { dst, imm })];
     case 10:
       return [op(`${pick(random, ['add', 'or', 'mov', 'mov', 'xor', 'and'])}${bits}.reg`, { dst, src })];
+    case 11:
+      return [op(`stx${letter}`, { dst: 10, src, off: -8 - random(8) })];
+    case 12:
+      return [op(`ldx${letter}`, { dst, src: 10, off: -8 - random(8) })];
+    case 13:
+      return inBytes(src, random(OUT - 7), pick(random, [2, 4, 6, 8]));
     default:
       return [
         op(pick(random, ['movsx8_32', 'movsx16_64', 'movsx32_64', 'movsx8_64', 'movsx16_32']), { dst, src }),
@@ -63,7 +78,15 @@ function randomStep(random: Random): Instruction[] {
 
 export function randomProgram(random: Random): Program {
   const start = WORK.map((dst) => op('ldxdw', { dst, src: 2, off: random(IN - 7) }));
+  const stack = [-8, -16].map((off) => op('stxdw', { dst: 10, src: 3, off }));
   const steps = Array.from({ length: 2 + random(8) }, () => randomStep(random)).flat();
   const store = op(`stx${pick(random, LETTERS)}`, { dst: 1, src: pick(random, WORK), off: random(OUT - 7) });
-  return makeProgram([...start, ...steps, store, op('mov64.imm', { dst: 0, imm: 7 }), op('exit', {})]);
+  return makeProgram([
+    ...start,
+    ...stack,
+    ...steps,
+    store,
+    op('mov64.imm', { dst: 0, imm: 7 }),
+    op('exit', {}),
+  ]);
 }

@@ -3,8 +3,9 @@
 
 import { arithmetic } from '../bpf/alu.js';
 import type { Contract } from '../bpf/contract.js';
+import { FRAME_POINTER } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
-import { SIZES, type Size } from '../format/model.js';
+import type { Size } from '../format/model.js';
 import type { VerifiedProgram } from '../verifier/verified.js';
 import {
   add,
@@ -12,6 +13,7 @@ import {
   constant,
   isConstant,
   type LoadedSlice,
+  loaded,
   type MaybeSum,
   or,
   type Slice,
@@ -24,6 +26,8 @@ import {
   truncate,
   xor,
 } from './slices.js';
+import { Spills } from './spills.js';
+import { lastOnes, loadsTwice, rejoined, type Store, storable } from './stores.js';
 
 export type { Slice } from './slices.js';
 
@@ -66,7 +70,11 @@ export function lift({ program, contract }: VerifiedProgram): Lifted | undefined
   return undefined;
 }
 
+// The region of r10.
+const STACK = -2;
+
 interface Pointer {
+  /** Index of the argument, or STACK. */
   readonly region: number;
   readonly offset: number;
 }
@@ -76,16 +84,10 @@ type Value = Sum | Pointer | undefined;
 
 const isPointer = (value: Value): value is Pointer => value !== undefined && 'region' in value;
 
-/** A store, before it is known whether later ones cover it. */
-interface Store {
-  readonly byte: number;
-  readonly size: number;
-  readonly value: Sum;
-}
-
 class Lifting {
   readonly #contract: Contract;
   readonly #registers: Value[] = new Array(11);
+  readonly #spills = new Spills<Pointer>(isPointer);
   readonly #stores: Store[] = [];
   #input = -1;
   #output = -1;
@@ -96,6 +98,7 @@ class Lifting {
     contract.args.forEach((arg, region) => {
       if (arg?.kind === 'memory') this.#registers[region + 1] = { region, offset: 0 };
     });
+    this.#registers[FRAME_POINTER] = { region: STACK, offset: 0 };
   }
 
   /** Whether the instruction is of a kind that has a slice form. */
@@ -123,11 +126,16 @@ class Lifting {
   #load({ row, dst, src, off }: Instruction): boolean {
     const base = this.#registers[src];
     if (!isPointer(base) || base.region === this.#output) return false;
+    const bits = row.size * 8;
+    if (base.region === STACK) {
+      const value = this.#spills.load(base.offset + off, row.size);
+      const extends_ = row.signExtend > 0 && !isPointer(value);
+      this.#registers[dst] = extends_ ? signExtend(value, bits) : value;
+      return true;
+    }
     if (this.#input !== -1 && this.#input !== base.region) return false;
     this.#input = base.region;
-    const bits = row.size * 8;
-    const slice = { from: (base.offset + off) * 8, bits, to: 0, load: this.#loads++ };
-    const value = { slices: [slice], signed: false, plus: 0n, width: 64 };
+    const value = loaded((base.offset + off) * 8, bits, this.#loads++);
     this.#registers[dst] = row.signExtend > 0 ? signExtend(value, bits) : value;
     return true;
   }
@@ -135,6 +143,11 @@ class Lifting {
   #store({ row, dst, src, off, value }: Instruction): boolean {
     const base = this.#registers[dst];
     if (!isPointer(base) || base.region === this.#input) return false;
+    if (base.region === STACK) {
+      const stored = row.source === 'reg' ? this.#registers[src] : constant(value);
+      this.#spills.store(base.offset + off, row.size, stored);
+      return true;
+    }
     if (this.#output !== -1 && this.#output !== base.region) return false;
     this.#output = base.region;
     const stored = row.source === 'reg' ? this.#number(src) : constant(value);
@@ -173,7 +186,7 @@ class Lifting {
   finish(): Lifted | undefined {
     const r0 = this.#number(0);
     if (!r0 || !isConstant(r0) || this.#input === -1 || this.#output === -1) return undefined;
-    const stores = lastOnes(this.#stores);
+    const stores = rejoined(lastOnes(this.#stores));
     if (!stores || loadsTwice(stores, this.#loads)) return undefined;
     const region = (index: number): Region => {
       const arg = this.#contract.args[index];
@@ -229,58 +242,6 @@ function shift(op: 'lsh' | 'rsh' | 'arsh', bits: number, value: Sum, count: numb
 function multiply(value: Sum, factor: bigint, bits: number): MaybeSum {
   const power = factor.toString(2).length - 1;
   return factor === 1n << BigInt(power) ? truncate(shiftLeft(value, power), bits) : undefined;
-}
-
-/** The sum modulo 2^(8 * size), if it is one. */
-function storable(value: MaybeSum, size: number): MaybeSum {
-  const low = truncate(value, size * 8);
-  return low && low.width >= size * 8 ? low : undefined;
-}
-
-/** What is left of stores when each has overwritten those before it, in the order of bytes. */
-function lastOnes(stores: readonly Store[]): Store[] | undefined {
-  const ordered = stores.toSorted((a, b) => a.byte - b.byte);
-  const apart = ordered.every((store, i) => i === 0 || endOf(ordered[i - 1]!) <= store.byte);
-  return apart ? ordered : overlaid(stores);
-}
-
-const endOf = ({ byte, size }: Store): number => byte + size;
-
-function overlaid(stores: readonly Store[]): Store[] | undefined {
-  const last = new Map<number, Store>();
-  for (const store of stores) {
-    for (let byte = store.byte; byte < endOf(store); byte++) last.set(byte, store);
-  }
-  const left: Store[] = [];
-  for (const store of new Set(last.values())) {
-    for (let byte = store.byte; byte < endOf(store); ) {
-      let end = byte;
-      while (end < endOf(store) && last.get(end) === store) end++;
-      const size = SIZES.findLast((candidate) => candidate <= end - byte);
-      if (size) {
-        const value = storable(shiftRight(store.value, (byte - store.byte) * 8), size);
-        if (!value) return undefined;
-        left.push({ byte, size, value });
-      }
-      byte += size ?? 1;
-    }
-  }
-  return left.sort((a, b) => a.byte - b.byte);
-}
-
-/** Whether one load's bit is used twice: code that loads it twice might see two values of it. */
-function loadsTwice(stores: readonly Store[], loads: number): boolean {
-  const used: LoadedSlice[][] = Array.from({ length: loads }, () => []);
-  for (const { value } of stores) {
-    for (const slice of value.slices) {
-      const others = used[slice.load]!;
-      for (const { from, bits } of others) {
-        if (slice.from < from + bits && from < slice.from + slice.bits) return true;
-      }
-      others.push(slice);
-    }
-  }
-  return false;
 }
 
 function pieceOf({ byte, size, value }: Store): Piece {
