@@ -95,6 +95,38 @@ export function overlap(a: Uint8Array, b: Uint8Array, addressOf?: (bytes: Uint8A
   return rangesMeet(Number(addressOf(a)), aLength, Number(addressOf(b)), bLength);
 }
 
+/** Whether any of `outs` shares a byte with another of them, or with one of `packed`. */
+export function overlapAny(
+  packed: readonly Uint8Array[],
+  outs: readonly Uint8Array[],
+  addressOf?: (bytes: Uint8Array) => bigint,
+): boolean {
+  const memories = new Map<ArrayBufferLike | 'shared', { start: number; end: number; out: boolean }[]>();
+  const add = (bytes: Uint8Array, out: boolean) => {
+    const length = byteLength(bytes);
+    if (length === 0) return;
+    const shared = addressOf && types.isSharedArrayBuffer(bytes.buffer);
+    const memory = shared ? 'shared' : bytes.buffer;
+    const start = shared ? Number(addressOf(bytes)) : bytes.byteOffset;
+    const ranges = memories.get(memory) ?? [];
+    ranges.push({ start, end: start + length, out });
+    memories.set(memory, ranges);
+  };
+  for (const bytes of packed) add(bytes, false);
+  for (const bytes of outs) add(bytes, true);
+  return [...memories.values()].some(outMeetsAny);
+}
+
+function outMeetsAny(ranges: { start: number; end: number; out: boolean }[]): boolean {
+  let [anyEnd, outEnd] = [0, 0];
+  for (const { start, end, out } of ranges.sort((a, b) => a.start - b.start)) {
+    if (start < outEnd || (out && start < anyEnd)) return true;
+    anyEnd = Math.max(anyEnd, end);
+    if (out) outEnd = Math.max(outEnd, end);
+  }
+  return false;
+}
+
 function rangesMeet(a: number, aLength: number, b: number, bLength: number): boolean {
   return a < b + bLength && b < a + aLength;
 }

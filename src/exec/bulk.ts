@@ -1,12 +1,14 @@
 // Loops that belong to a format. They take longer to make than a few records take to unpack, so they are made when
 // enough records have gone by.
 
-import type { BulkCode } from '../jit/target.js';
+import { EngineError } from '../errors.js';
+import { type BulkCode, STREAM_PLACES } from '../jit/target.js';
 import type { CodeArena, Routine } from './arena.js';
 import {
   type BulkLoop,
   callLines,
   callStream,
+  callStreams,
   callStride,
   callVectorStride,
   type Loops,
@@ -15,20 +17,26 @@ import {
   type StrideRun,
 } from './run.js';
 
-// A loop takes about RECORDS_FOR_A_LOOP times as long to make as it saves a record.
-const RECORDS_FOR_A_LOOP = 100_000;
 /** Fewer are not worth the way to the first whole line. */
 const LEAST_FOR_LINES = 128;
+
+/** Streams of fewer keys, or of lengths that differ by more than this factor, are walked one by one. */
+const LEAST_TOGETHER = 8;
+const LENGTHS_TOGETHER = 4;
+
+export type StreamsEnded = StreamEnded & { readonly offsets: Uint32Array };
 
 export class LazyLoop {
   readonly #arena: CodeArena;
   readonly #make: () => BulkCode | undefined;
-  #left = RECORDS_FOR_A_LOOP;
+  #left: number;
   #made: BulkLoop | undefined;
 
-  constructor(arena: CodeArena, make: () => BulkCode | undefined) {
+  /** @param after how many records go by before it is made */
+  constructor(arena: CodeArena, make: () => BulkCode | undefined, after: number) {
     this.#arena = arena;
     this.#make = make;
+    this.#left = after;
   }
 
   /** The loop for the next `records` records; undefined while there were too few, and where it cannot be made. */
@@ -36,9 +44,19 @@ export class LazyLoop {
     if (this.#left <= 0) return this.#made;
     this.#left -= records;
     if (this.#left > 0) return undefined;
-    const bulk = this.#make();
-    if (bulk) this.#made = { routine: this.#arena.place(bulk.code), overread: bulk.overread };
+    this.#made = this.#place();
     return this.#made;
+  }
+
+  /** In a sealed arena, and where there is no memory for it, there is no such loop: it only makes things faster. */
+  #place(): BulkLoop | undefined {
+    const bulk = this.#make();
+    try {
+      return bulk && { routine: this.#arena.place(bulk.code), overread: bulk.overread };
+    } catch (error) {
+      if (error instanceof EngineError) return undefined;
+      throw error;
+    }
   }
 
   free(): void {
@@ -50,8 +68,10 @@ export class LazyLoop {
 export interface FormatLoops {
   readonly stride: LazyLoop;
   readonly stream: LazyLoop;
-  /** For records so many bytes apart; undefined where lines are not to be used. */
-  readonly lines: (stride: number) => LazyLoop | undefined;
+  /** Several streams at once. */
+  readonly streams: LazyLoop;
+  /** For records so many bytes apart. */
+  readonly lines: (stride: number) => LazyLoop;
 }
 
 /** All loops of a format: the best that has been made serves. */
@@ -61,7 +81,7 @@ export class BulkLoops {
   readonly #rest: Loops;
   readonly #own: FormatLoops;
   /** Line loops are for one stride; the last one is kept. */
-  #lines: { readonly stride: number; readonly loop: LazyLoop | undefined } | undefined;
+  #lines: { readonly stride: number; readonly loop: LazyLoop } | undefined;
 
   constructor(arena: CodeArena, routine: Routine, rest: Loops, own: FormatLoops) {
     this.#arena = arena;
@@ -86,18 +106,62 @@ export class BulkLoops {
     return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
   }
 
+  /** `runs[i].offsets` is made here, because those of streams that are walked at once are parts of one array. */
+  streams(runs: readonly Omit<StreamRun, 'offsets'>[], roomOf: readonly number[]): StreamsEnded[] {
+    const ended: StreamsEnded[] = new Array(runs.length);
+    const longestFirst = [...runs.keys()].sort((a, b) => roomOf[b]! - roomOf[a]!);
+    for (let i = 0; i < longestFirst.length; ) {
+      const group = longestFirst.slice(i, i + STREAM_PLACES.length);
+      const together = this.#together(
+        group.map((at) => runs[at]!),
+        group.map((at) => roomOf[at]!),
+      );
+      if (together) {
+        for (const [j, at] of group.entries()) ended[at] = together[j]!;
+        i += group.length;
+      } else {
+        const at = longestFirst[i++]!;
+        const offsets = new Uint32Array(roomOf[at]!);
+        ended[at] = { ...this.stream({ ...runs[at]!, offsets }), offsets };
+      }
+    }
+    return ended;
+  }
+
+  /** A group of streams at once, longest first; undefined where there are too few, or too different ones. */
+  #together(
+    runs: readonly Omit<StreamRun, 'offsets'>[],
+    rooms: readonly number[],
+  ): StreamsEnded[] | undefined {
+    const [most, least] = [rooms[0]!, rooms.at(-1)!];
+    if (runs.length < STREAM_PLACES.length || least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER)
+      return undefined;
+    const records = rooms.reduce((sum, room) => sum + room, 0);
+    const loop = this.#own.streams.take(records);
+    const single = this.#own.stream.take(records);
+    if (!loop || !single) return undefined;
+    const all = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
+    const whole = runs.map((run, i): StreamRun => {
+      const start = STREAM_PLACES[i]! * most;
+      return { ...run, offsets: all.subarray(start, start + rooms[i]!) };
+    });
+    const walks = callStreams(this.#arena, loop, single, this.#rest.stream, this.#routine, whole);
+    return walks.map((walk, i) => ({ ...walk, offsets: whole[i]!.offsets }));
+  }
+
   free(): void {
     this.#own.stride.free();
     this.#own.stream.free();
-    this.#lines?.loop?.free();
+    this.#own.streams.free();
+    this.#lines?.loop.free();
   }
 
   #linesFor({ count, stride }: StrideRun): BulkLoop | undefined {
     if (count < LEAST_FOR_LINES) return undefined;
     if (this.#lines?.stride !== stride) {
-      this.#lines?.loop?.free();
+      this.#lines?.loop.free();
       this.#lines = { stride, loop: this.#own.lines(stride) };
     }
-    return this.#lines.loop?.take(count);
+    return this.#lines.loop.take(count);
   }
 }

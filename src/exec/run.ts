@@ -4,9 +4,9 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { LINE_STATE, STREAM_STATE, STRIDE_STATE } from '../jit/target.js';
+import { LINE_STATE, STREAM_PLACES, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
-import type { NativeArg } from './libc.js';
+import { libc, type NativeArg } from './libc.js';
 
 /** The loops around any record routine. */
 export interface Loops {
@@ -122,10 +122,7 @@ export function callStream(
   vector?: BulkLoop,
 ): StreamEnded {
   const state = new BigUint64Array(Object.keys(STREAM_STATE).length);
-  state[STREAM_STATE.position] = BigInt(run.start);
-  state[STREAM_STATE.end] = BigInt(run.end);
-  state[STREAM_STATE.most] = BigInt(run.offsets.length);
-  state[STREAM_STATE.keyU64s] = BigInt(run.keyU64s);
+  begin(state, run);
   const offsets = run.offsets.length === 0 ? 0n : run.offsets;
   const rest = vector ? loop.address : 0n;
   callLoop(arena, vector?.routine ?? loop, [
@@ -136,12 +133,48 @@ export function callStream(
     offsets,
     rest,
   ]);
-  return {
-    position: Number(state[STREAM_STATE.position]),
-    count: Number(state[STREAM_STATE.count]),
-    ended: Number(state[STREAM_STATE.ended]),
-  };
+  return ended(state);
 }
+
+/**
+ * Walks as many key streams of at least 8 bytes at once as STREAM_PLACES says, and where in one array their `offsets` are.
+ * @param single is the vector loop for what is left of each
+ */
+export function callStreams(
+  arena: CodeArena,
+  loop: BulkLoop,
+  single: BulkLoop,
+  rest: Routine,
+  routine: Routine,
+  runs: readonly StreamRun[],
+): StreamEnded[] {
+  const words = Object.keys(STREAM_WORDS).length;
+  const state = new BigUint64Array(words * STREAM_PLACES.length);
+  const states = runs.map((run, i) => {
+    const own = state.subarray(i * words, (i + 1) * words);
+    begin(own, run);
+    own[STREAM_WORDS.out] = libc().addressOf(run.out);
+    own[STREAM_WORDS.keys] = libc().addressOf(run.keys);
+    own[STREAM_WORDS.offsets] = libc().addressOf(run.offsets);
+    return own;
+  });
+  const most = BigInt(Math.min(...runs.map(({ offsets }) => offsets.length)));
+  callLoop(arena, loop.routine, [state, routine.address, single.routine.address, rest.address, most, 0n]);
+  return states.map(ended);
+}
+
+function begin(state: BigUint64Array, { start, end, offsets, keyU64s }: StreamRun): void {
+  state[STREAM_STATE.position] = BigInt(start);
+  state[STREAM_STATE.end] = BigInt(end);
+  state[STREAM_STATE.most] = BigInt(offsets.length);
+  state[STREAM_STATE.keyU64s] = BigInt(keyU64s);
+}
+
+const ended = (state: BigUint64Array): StreamEnded => ({
+  position: Number(state[STREAM_STATE.position]),
+  count: Number(state[STREAM_STATE.count]),
+  ended: Number(state[STREAM_STATE.ended]),
+});
 
 /** koffi passes a view by its address; an empty one has none. */
 const address = (bytes: Uint8Array): NativeArg => (byteLength(bytes) === 0 ? 0n : bytes);

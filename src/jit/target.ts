@@ -47,6 +47,12 @@ export const LINE_STATE = { count: 0, stride: 1, late: 2, slow: 3, vector: 4, st
 /** Words of a key stream's state. `position`, a byte offset in keys, and `count` are in and out; `ended` is out. */
 export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
 
+/** Where the offsets of each of several streams are, as multiples of one distance. */
+export const STREAM_PLACES = [0, 1, 2, 4] as const;
+
+/** Words of each stream in the state of a loop over several: those of a key stream, and the addresses of its buffers. */
+export const STREAM_WORDS = { ...STREAM_STATE, out: 6, keys: 7, offsets: 8 } as const;
+
 /** Of a probe's answer. */
 export const CPU_WORDS = 4;
 

@@ -107,9 +107,18 @@ export class Assembler {
   }
 
   #jump(mnemonic: string, operands: readonly Operand[], label: Label): void {
-    const forms = formsOf(mnemonic).filter(({ distanceBytes }) => distanceBytes !== 0);
-    const place = { at: this.#code.length, jumps: this.#jumps.length };
-    const jump: Jump = { ...place, forms, operands, label, form: forms[0]!, length: lengthOf(forms[0]!) };
+    const forms = relativeForms(mnemonic);
+    const form = forms[0]!;
+    const at = this.#code.length;
+    const jump: Jump = {
+      at,
+      jumps: this.#jumps.length,
+      forms,
+      operands,
+      label,
+      form,
+      length: lengthOf(form),
+    };
     this.#jumps.push(jump);
     this.#meant.push(jump);
   }
@@ -165,6 +174,17 @@ export class Assembler {
     for (const byte of this.#pool.bytes()) out.byte(byte);
     return out.bytes();
   }
+}
+
+const relative = new Map<string, readonly Form[]>();
+
+/** The rows of a mnemonic that take a distance. */
+function relativeForms(mnemonic: string): readonly Form[] {
+  const known = relative.get(mnemonic);
+  if (known) return known;
+  const forms = formsOf(mnemonic).filter(({ distanceBytes }) => distanceBytes !== 0);
+  relative.set(mnemonic, forms);
+  return forms;
 }
 
 const lengthOf = ({ rexW, opcode, modrm, distanceBytes }: Form): number =>

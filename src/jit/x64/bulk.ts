@@ -24,9 +24,8 @@ import {
   RDX,
   RSI,
   register,
-  vector,
 } from './operands.js';
-import { type Place, planRecord, type RecordPlan, VectorRecord } from './vector-record.js';
+import { copyKey, type Place, planRecord, type RecordPlan, VectorRecord } from './vector-record.js';
 
 const move = (asm: Assembler, to: number, from: number): void =>
   asm.emit('mov', register(to), register(from));
@@ -85,6 +84,7 @@ const SAVED = [RBX, RBP, R12, R13, R14, R15];
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets, void *rest)`: a key-stream loop as in loops.ts.
  * At the first key that is malformed, past the end or one too many it goes on to `rest`, the loop there, which says so.
+ * state.count is at most state.most.
  * @returns undefined for records that do not lend themselves to it
  */
 export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
@@ -110,7 +110,9 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   asm.emit('mov', register(offset), word('position'));
   asm.emit('mov', register(words), word('end'));
   asm.emit('mov', register(left), word('most'));
-  move(asm, offsets, R8);
+  asm.emit('mov', register(header), word('count'));
+  asm.emit('sub', register(left), register(header));
+  asm.emit('lea', register(offsets), new Memory(8, register(R8), 0, register(header), 4));
   asm.emit('xor', register(index, 32), register(index, 32));
   asm.emit('sub', register(words), register(offset));
   asm.jump('jb', done);
@@ -170,14 +172,4 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   for (const number of SAVED.toReversed()) asm.emit('pop', register(number));
   asm.emit('jmp', register(RAX));
   return { code: finish(asm, 'vector stream loop'), overread: 0 };
-}
-
-/** Copies the 40 bytes of an unpacked key by way of registers that hold no constants. */
-function copyKey(asm: Assembler, source: Place, target: Place): void {
-  for (const byte of [0, 16]) {
-    asm.emit('vmovdqu', vector(0, 128), source(128, byte));
-    asm.emit('vmovdqu', target(128, byte), vector(0, 128));
-  }
-  asm.emit('vmovq', vector(0, 128), source(64, 32));
-  asm.emit('vmovq', target(64, 32), vector(0, 128));
 }

@@ -32,7 +32,8 @@ interface Part {
   readonly plus: bigint;
 }
 
-const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
+const ONES = Array.from({ length: LANE_BITS + 1 }, (_, bits) => (1n << BigInt(bits)) - 1n);
+const ones = (bits: number): bigint => ONES[bits]!;
 
 /** Bits start … end - 1. */
 const cut = (value: bigint, start: number, end: number): bigint =>
@@ -73,6 +74,7 @@ export interface Span {
 
 /** Whether a piece can be stored in these spans, or needs one of its own because its carries would have to leave an element. */
 export const fitsInto = (piece: Piece, spans: readonly Span[]): boolean =>
+  (piece.plus === 0n && !piece.signed) ||
   spans.every((span) => partsOf(piece, span)?.every((part) => elementOf(part) !== undefined));
 
 /** The bytes of a span, of pieces that fit into it. */
@@ -81,7 +83,7 @@ export function chunkOf(pieces: readonly Piece[], span: Span): Chunk {
   const parts = pieces.flatMap((piece) => partsOf(piece, span)!);
   const adds = additions(parts, bytes);
   const flip = new Uint8Array(bytes);
-  for (const part of parts) orBits(flip, part.flip, part.at);
+  for (const part of parts) if (part.flip !== 0n) orBits(flip, part.flip, part.at);
   return {
     byte,
     bytes,
@@ -100,7 +102,7 @@ function partsOf(piece: Piece, { byte, bytes }: Span): Part[] | undefined {
   const top = slices.at(-1);
   const flip = signed && top ? 1n << BigInt(top.to + top.bits - 1) : 0n;
   const plus = BigInt.asUintN(width, piece.plus - flip);
-  const mask = maskOf(slices);
+  const mask = plus === 0n ? 0n : maskOf(slices);
   const parts: Part[] = [];
   const first = piece.byte * 8 - chunkBit;
   for (let start = 0, end = 0; start < width; start = end) {
@@ -108,15 +110,15 @@ function partsOf(piece: Piece, { byte, bytes }: Span): Part[] | undefined {
     end = Math.min(width, start + LANE_BITS - (((at % LANE_BITS) + LANE_BITS) % LANE_BITS));
     if (at < 0) end = Math.min(end, -first);
     else if (at < chunkBits) end = Math.min(end, chunkBits - first);
-    const carried = start > 0 && cut(mask, 0, start) + cut(plus, 0, start) > ones(start);
+    if (at + end - start <= 0 || at >= chunkBits) continue;
+    const carried = start > 0 && plus !== 0n && cut(mask, 0, start) + cut(plus, 0, start) > ones(start);
     if (carried) return undefined;
-    if (at < 0 || at >= chunkBits) continue;
     parts.push({
       at,
       bits: end - start,
       slices: slices.flatMap((slice) => clip(slice, start, end)),
-      flip: cut(flip, start, end),
-      plus: cut(plus, start, end),
+      flip: flip === 0n ? 0n : cut(flip, start, end),
+      plus: plus === 0n ? 0n : cut(plus, start, end),
     });
   }
   return parts;

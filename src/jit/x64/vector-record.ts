@@ -222,3 +222,13 @@ function store(asm: Assembler, { byte, bytes }: Chunk, from: Register, target: P
   else if (bytes === 2) asm.emit('vpextrw', target(16, byte), from, 0);
   else asm.emit('vpextrb', target(8, byte), from, 0);
 }
+
+/** Copies the 40 bytes of an unpacked key by way of registers that hold no constants. */
+export function copyKey(asm: Assembler, source: Place, target: Place): void {
+  for (const byte of [0, 16]) {
+    asm.emit('vmovdqu', vector(0, 128), source(128, byte));
+    asm.emit('vmovdqu', target(128, byte), vector(0, 128));
+  }
+  asm.emit('vmovq', vector(0, 128), source(64, 32));
+  asm.emit('vmovq', target(64, 32), vector(0, 128));
+}
