@@ -1,7 +1,7 @@
 // What a user holds: a format made ready to unpack one record, many, or a stream of bcachefs keys.
 
 import { constants } from 'node:buffer';
-import { byteLength, overlap, overlapAny, requireBytes, requireInteger } from './bytes.js';
+import { byteLength, overlap, overlapAny, part, requireBytes, requireInteger } from './bytes.js';
 import { ArgumentError } from './errors.js';
 import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
@@ -94,7 +94,7 @@ export class Unpacker {
     const { packedBytes, unpackedBytes } = this.format;
     const bytes = requireBytes(packed, packedBytes, 'packed');
     const record = outBuffer(out, unpackedBytes);
-    requireApart(engine, bytes.subarray(0, packedBytes), record);
+    requireApart(engine, part(bytes, 0, packedBytes), record);
     engine.many(bytes, 1, packedBytes, record);
     return record;
   }
@@ -121,7 +121,7 @@ export class Unpacker {
     const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
     const bytes = requireBytes(packed, used, 'packed');
     const records = outBuffer(out, count * unpackedBytes);
-    requireApart(engine, bytes.subarray(0, used), records);
+    requireApart(engine, part(bytes, 0, used), records);
     if (count > 0) engine.many(bytes, count, distance, records);
     return records;
   }
@@ -134,7 +134,7 @@ export class Unpacker {
   unpackStream(keys: Uint8Array, options: StreamOptions = {}): StreamResult {
     const engine = this.#live();
     const span = this.#streamSpan(keys, options ?? {});
-    requireApart(engine, span.keys.subarray(span.start, span.end), span.out);
+    requireApart(engine, part(span.keys, span.start, span.end), span.out);
     const { walk, offsets } = walkAlone(engine, span);
     return this.#streamResult(span, walk, offsets);
   }
@@ -152,10 +152,10 @@ export class Unpacker {
         'streams must be an array of { keys, start?, end?, maxRecords?, out? }',
       );
     }
-    const spans = Array.from(streams, (stream: StreamOptions & { keys: Uint8Array }) =>
-      this.#streamSpan(stream?.keys, stream ?? {}),
-    );
-    const packed = spans.map(({ keys, start, end }) => keys.subarray(start, end));
+    // All are read before any is checked: reading may run code of the caller's.
+    const given = Array.from(streams, (stream) => ({ ...stream }));
+    const spans = given.map((stream) => this.#streamSpan(stream.keys, stream));
+    const packed = spans.map(({ keys, start, end }) => part(keys, start, end));
     const outs = spans.map(({ out }) => out);
     if (overlapAny(packed, outs, engine.addressOf)) throw overlapping();
     const walks = engine.streams?.(spans) ?? spans.map((span) => walkAlone(engine, span));
@@ -221,7 +221,7 @@ function outBuffer(out: Uint8Array | undefined, bytes: number): Uint8Array {
     return new Uint8Array(bytes);
   }
   const given = requireBytes(out, bytes, 'out');
-  return byteLength(given) === bytes ? given : given.subarray(0, bytes);
+  return byteLength(given) === bytes ? given : part(given, 0, bytes);
 }
 
 function walkAlone(

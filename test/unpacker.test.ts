@@ -261,6 +261,25 @@ it('auto says which engine it took, and why', () => {
   expect(unpackerOf(FORMAT, 'auto')).toMatchObject({ engine: 'bpf', reason: 'machine code runs here' });
 });
 
+it.each(LANES.filter((lane) => /bpf|native/.test(lane) && isHere(lane)))(
+  'the engine %s runs no code of the buffers, which might take them away once they are checked',
+  (lane) => {
+    const unpacker = unpackerOf(FORMAT, lane);
+    const trapped = (bytes: Uint8Array) => {
+      for (const name of ['constructor', 'buffer', 'byteOffset', 'byteLength', 'length', 'subarray'])
+        Object.defineProperty(bytes, name, { get: () => expect.fail(`${name} was asked for`) });
+      return bytes;
+    };
+    const out = (length: number) => trapped(new Uint8Array(length));
+    const key = trapped(Uint8Array.from({ length: 64 }, (_, i) => (i === 0 ? 2 : 0)));
+    expect(unpacker.unpack(key, out(41)).length).toBe(40);
+    expect(unpacker.unpackMany(key, 4, { out: out(161) }).length).toBe(160);
+    expect(unpacker.unpackStream(key, { out: out(81) }).count).toBe(1);
+    const streams = [{ keys: key }, { keys: out(64), out: out(81) }];
+    expect(unpacker.unpackStreams(streams).map(({ count }) => count)).toEqual([1, 0]);
+  },
+);
+
 it('in a sealed arena many records are unpacked without loops of their own', () => {
   const arena = new CodeArena();
   const unpacker = createUnpacker(FORMAT, { arena, tier: best });
