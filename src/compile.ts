@@ -10,11 +10,11 @@ import { CodeArena, type Routine } from './exec/arena.js';
 import { BulkLoops, LazyLoop } from './exec/bulk.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
-import { callStream, callStride, loopsIn, type StreamEnded } from './exec/run.js';
+import { callStream, callStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
-import { type StreamEnd, type StreamWalk, walkKeys } from './format/stream.js';
+import { type StreamWalk, walkKeys } from './format/stream.js';
 import { type Lifted, lift } from './jit/lift.js';
 import { type BulkCode, type MachineCode, TIERS, type Tier } from './jit/target.js';
 import { vectorStreamLoop, vectorStrideLoop } from './jit/x64/bulk.js';
@@ -22,7 +22,7 @@ import { lineStrideLoop } from './jit/x64/lines.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { streamsLoop } from './jit/x64/streams.js';
 import { emitNative } from './native/emit.js';
-import { ENGINES, type Engine, type EngineName, Unpacker } from './unpacker.js';
+import { ENGINES, type Engine, type EngineName, Unpacker, type Walked } from './unpacker.js';
 import type { VerifiedProgram } from './verifier/verified.js';
 import { verify } from './verifier/verify.js';
 
@@ -105,36 +105,28 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
     };
     return new LazyLoop(home, ofFormat, wanted ? 1 : records);
   };
-  const bulk = new BulkLoops(home, routine, loopsIn(home), {
+  const { unpackedBytes: outStride, keyU64s = 0 } = format;
+  const own = {
     stride: loop('avx2', RECORDS_FOR_A_LOOP, vectorStrideLoop),
     stream: loop('avx2', RECORDS_FOR_A_LOOP, vectorStreamLoop),
     streams: loop('avx2', RECORDS_FOR_A_LOOP, streamsLoop),
-    lines: (distance) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
-  });
-  const { unpackedBytes: outStride, keyU64s = 0 } = format;
+    lines: (distance: number) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
+  };
+  const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);
   return {
     ...engine,
     tier,
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
-      return walkOf(bulk.stream({ out, keys, start, end, keyU64s, offsets }));
+      return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
     },
-    streams(spans) {
-      const runs = spans.map(({ keys, start, end, out }) => ({ out, keys, start, end, keyU64s }));
-      const walks = bulk.streams(
-        runs,
-        spans.map(({ records }) => records),
-      );
-      return walks.map(({ offsets, ...walk }) => ({ walk: walkOf(walk), offsets }));
-    },
+    streams: (spans) => bulk.streams(spans) as Walked[],
     dispose() {
       bulk.free();
       engine.dispose();
     },
   };
 }
-
-const walkOf = (ended: StreamEnded): StreamWalk => ({ ...ended, ended: ended.ended as StreamEnd });
 
 function once<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
@@ -167,7 +159,8 @@ function machineEngine(
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
-      return walkOf(callStream(home, loops.stream, routine, { out, keys, start, end, keyU64s, offsets }));
+      const run = { out, keys, start, end, keyU64s, offsets };
+      return callStream(home, loops.stream, routine, run) as StreamWalk;
     },
     dispose: () => routine.free(),
   };

@@ -16,7 +16,7 @@ export interface Engine {
   many(packed: Uint8Array, count: number, stride: number, out: Uint8Array): void;
   stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
   /** Several streams, where that is faster than one after the other. */
-  streams?(spans: readonly StreamSpan[]): { walk: StreamWalk; offsets: Uint32Array }[];
+  streams?(spans: readonly StreamSpan[]): Walked[];
   /** Where it runs as machine code: its bytes. */
   readonly codeBytes?: number;
   /** What it uses of the CPU for many records. */
@@ -32,6 +32,11 @@ export interface StreamSpan {
   readonly end: number;
   readonly out: Uint8Array;
   readonly records: number;
+}
+
+export interface Walked {
+  readonly walk: StreamWalk;
+  readonly offsets: Uint32Array;
 }
 
 export interface StreamOptions {
@@ -153,7 +158,7 @@ export class Unpacker {
       );
     }
     // All are read before any is checked: reading may run code of the caller's.
-    const given = Array.from(streams, (stream) => ({ ...stream }));
+    const given = Array.from(streams, read);
     const spans = given.map((stream) => this.#streamSpan(stream.keys, stream));
     const packed = spans.map(({ keys, start, end }) => part(keys, start, end));
     const outs = spans.map(({ out }) => out);
@@ -168,7 +173,8 @@ export class Unpacker {
     this.#engine = undefined;
   }
 
-  #streamSpan(given: Uint8Array, { out, maxRecords, ...range }: StreamOptions): StreamSpan {
+  #streamSpan(given: Uint8Array, options: StreamOptions): StreamSpan {
+    const { out, maxRecords, start = 0, end: last } = options;
     const { keyU64s } = this.format;
     if (keyU64s === undefined) {
       throw new ArgumentError(
@@ -177,7 +183,7 @@ export class Unpacker {
       );
     }
     const keys = requireBytes(given, 0, 'keys');
-    const { start = 0, end = byteLength(keys) } = range;
+    const end = last === undefined ? byteLength(keys) : last;
     requireInteger(end, 0, Math.min(byteLength(keys), MAX_STREAM_BYTES), 'end');
     requireInteger(start, 0, end, 'start');
     const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
@@ -224,10 +230,13 @@ function outBuffer(out: Uint8Array | undefined, bytes: number): Uint8Array {
   return byteLength(given) === bytes ? given : part(given, 0, bytes);
 }
 
-function walkAlone(
-  engine: Pick<Engine, 'stream'>,
-  { keys, start, end, out, records }: StreamSpan,
-): { walk: StreamWalk; offsets: Uint32Array } {
+/** Each property once. */
+function read(stream: StreamOptions & { readonly keys: Uint8Array }): typeof stream {
+  const { keys, start, end, maxRecords, out } = stream ?? {};
+  return { keys, start, end, maxRecords, out } as typeof stream;
+}
+
+function walkAlone(engine: Pick<Engine, 'stream'>, { keys, start, end, out, records }: StreamSpan): Walked {
   const offsets = new Uint32Array(records);
   return { walk: engine.stream(keys, start, end, out, offsets), offsets };
 }

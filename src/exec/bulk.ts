@@ -24,7 +24,19 @@ const LEAST_FOR_LINES = 128;
 const LEAST_TOGETHER = 8;
 const LENGTHS_TOGETHER = 4;
 
-export type StreamsEnded = StreamEnded & { readonly offsets: Uint32Array };
+/** Bytes start … end - 1 of `keys`, and room for `records` keys. */
+export interface Span {
+  readonly keys: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly out: Uint8Array;
+  readonly records: number;
+}
+
+export interface Walked {
+  readonly walk: StreamEnded;
+  readonly offsets: Uint32Array;
+}
 
 export class LazyLoop {
   readonly #arena: CodeArena;
@@ -80,14 +92,16 @@ export class BulkLoops {
   readonly #routine: Routine;
   readonly #rest: Loops;
   readonly #own: FormatLoops;
+  readonly #keyU64s: number;
   /** Line loops are for one stride; the last one is kept. */
   #lines: { readonly stride: number; readonly loop: LazyLoop } | undefined;
 
-  constructor(arena: CodeArena, routine: Routine, rest: Loops, own: FormatLoops) {
+  constructor(arena: CodeArena, routine: Routine, rest: Loops, own: FormatLoops, keyU64s: number) {
     this.#arena = arena;
     this.#routine = routine;
     this.#rest = rest;
     this.#own = own;
+    this.#keyU64s = keyU64s;
   }
 
   stride(run: StrideRun): void {
@@ -106,47 +120,44 @@ export class BulkLoops {
     return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
   }
 
-  /** `runs[i].offsets` is made here, because those of streams that are walked at once are parts of one array. */
-  streams(runs: readonly Omit<StreamRun, 'offsets'>[], roomOf: readonly number[]): StreamsEnded[] {
-    const ended: StreamsEnded[] = new Array(runs.length);
-    const longestFirst = [...runs.keys()].sort((a, b) => roomOf[b]! - roomOf[a]!);
+  /** Streams that are walked at once have their offsets in one array, so all offsets are made here. */
+  streams(spans: readonly Span[]): Walked[] {
+    const walked: Walked[] = new Array(spans.length);
+    const longestFirst = [...spans.keys()].sort((a, b) => spans[b]!.records - spans[a]!.records);
     for (let i = 0; i < longestFirst.length; ) {
       const group = longestFirst.slice(i, i + STREAM_PLACES.length);
-      const together = this.#together(
-        group.map((at) => runs[at]!),
-        group.map((at) => roomOf[at]!),
-      );
-      if (together) {
-        for (const [j, at] of group.entries()) ended[at] = together[j]!;
-        i += group.length;
-      } else {
-        const at = longestFirst[i++]!;
-        const offsets = new Uint32Array(roomOf[at]!);
-        ended[at] = { ...this.stream({ ...runs[at]!, offsets }), offsets };
-      }
+      const walks = this.#together(group.map((at) => spans[at]!)) ?? [this.#alone(spans[group[0]!]!)];
+      for (const walk of walks) walked[longestFirst[i++]!] = walk;
     }
-    return ended;
+    return walked;
+  }
+
+  #alone(span: Span): Walked {
+    const offsets = new Uint32Array(span.records);
+    return { walk: this.stream(this.#run(span, offsets)), offsets };
   }
 
   /** A group of streams at once, longest first; undefined where there are too few, or too different ones. */
-  #together(
-    runs: readonly Omit<StreamRun, 'offsets'>[],
-    rooms: readonly number[],
-  ): StreamsEnded[] | undefined {
-    const [most, least] = [rooms[0]!, rooms.at(-1)!];
-    if (runs.length < STREAM_PLACES.length || least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER)
+  #together(spans: readonly Span[]): Walked[] | undefined {
+    const [most, least] = [spans[0]!.records, spans.at(-1)!.records];
+    if (spans.length < STREAM_PLACES.length || least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER)
       return undefined;
-    const records = rooms.reduce((sum, room) => sum + room, 0);
+    const records = spans.reduce((sum, span) => sum + span.records, 0);
     const loop = this.#own.streams.take(records);
     const single = this.#own.stream.take(records);
     if (!loop || !single) return undefined;
-    const all = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
-    const whole = runs.map((run, i): StreamRun => {
+    const offsets = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
+    const runs = spans.map((span, i) => {
       const start = STREAM_PLACES[i]! * most;
-      return { ...run, offsets: all.subarray(start, start + rooms[i]!) };
+      return this.#run(span, offsets.subarray(start, start + span.records));
     });
-    const walks = callStreams(this.#arena, loop, single, this.#rest.stream, this.#routine, whole);
-    return walks.map((walk, i) => ({ ...walk, offsets: whole[i]!.offsets }));
+    const walks = callStreams(this.#arena, loop, single, this.#rest.stream, this.#routine, runs);
+    return walks.map((walk, i) => ({ walk, offsets: runs[i]!.offsets }));
+  }
+
+  // Object spread would be shorter, and takes microseconds.
+  #run({ out, keys, start, end }: Span, offsets: Uint32Array): StreamRun {
+    return { out, keys, start, end, keyU64s: this.#keyU64s, offsets };
   }
 
   free(): void {

@@ -4,9 +4,16 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { LINE_STATE, STREAM_PLACES, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
+import { LINE_STATE, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
 import { libc, type NativeArg } from './libc.js';
+
+const STATE_WORDS = {
+  stride: Object.keys(STRIDE_STATE).length,
+  line: Object.keys(LINE_STATE).length,
+  stream: Object.keys(STREAM_STATE).length,
+  oneOfStreams: Object.keys(STREAM_WORDS).length,
+};
 
 /** The loops around any record routine. */
 export interface Loops {
@@ -65,7 +72,7 @@ export function callVectorStride(
   { out, packed, count, stride }: StrideRun,
 ): void {
   const slow = Math.min(count, Math.ceil(overread / stride));
-  const state = new BigUint64Array(Object.keys(STRIDE_STATE).length);
+  const state = new BigUint64Array(STATE_WORDS.stride);
   state[STRIDE_STATE.fast] = BigInt(count - slow);
   state[STRIDE_STATE.count] = BigInt(slow);
   state[STRIDE_STATE.stride] = BigInt(stride);
@@ -75,7 +82,7 @@ export function callVectorStride(
 /** Output beyond this many bytes is stored past the caches: the second-level cache of CPUs with AVX-512 has 1 or 2 MiB. */
 const STREAMING_BYTES = 2 ** 21;
 
-/** The same by whole lines of output, from the first to the last; by `vector` before and behind them. */
+/** The same, for at least 128 records, by whole lines of output from the first to the last; by `vector` before and behind them. */
 export function callLines(
   arena: CodeArena,
   lines: BulkLoop,
@@ -84,7 +91,7 @@ export function callLines(
   routine: Routine,
   { out, packed, count, stride, outStride }: StrideRun,
 ): void {
-  const state = new BigUint64Array(Object.keys(LINE_STATE).length);
+  const state = new BigUint64Array(STATE_WORDS.line);
   state[LINE_STATE.count] = BigInt(count);
   state[LINE_STATE.stride] = BigInt(stride);
   state[LINE_STATE.late] = BigInt(Math.ceil(lines.overread / stride));
@@ -94,12 +101,14 @@ export function callLines(
   callLoop(arena, lines.routine, [state, routine.address, address(out), address(packed), rest.address, 0n]);
 }
 
+/** The key stream in bytes [start, end) of `keys`. */
 export interface StreamRun {
   readonly out: Uint8Array;
   readonly keys: Uint8Array;
   readonly start: number;
   readonly end: number;
   readonly keyU64s: number;
+  /** An entry for each record that `out` has room for. */
   readonly offsets: Uint32Array;
 }
 
@@ -111,7 +120,7 @@ export interface StreamEnded {
 }
 
 /**
- * Walks the key stream in bytes [start, end) of `keys`; `offsets` has an entry for each record `out` has room for.
+ * Walks a key stream.
  * @param vector goes first, as far as it gets
  */
 export function callStream(
@@ -121,8 +130,8 @@ export function callStream(
   run: StreamRun,
   vector?: BulkLoop,
 ): StreamEnded {
-  const state = new BigUint64Array(Object.keys(STREAM_STATE).length);
-  begin(state, run);
+  const state = new BigUint64Array(STATE_WORDS.stream);
+  begin(state, 0, run);
   const offsets = run.offsets.length === 0 ? 0n : run.offsets;
   const rest = vector ? loop.address : 0n;
   callLoop(arena, vector?.routine ?? loop, [
@@ -133,7 +142,7 @@ export function callStream(
     offsets,
     rest,
   ]);
-  return ended(state);
+  return ended(state, 0);
 }
 
 /**
@@ -148,32 +157,34 @@ export function callStreams(
   routine: Routine,
   runs: readonly StreamRun[],
 ): StreamEnded[] {
-  const words = Object.keys(STREAM_WORDS).length;
-  const state = new BigUint64Array(words * STREAM_PLACES.length);
-  const states = runs.map((run, i) => {
-    const own = state.subarray(i * words, (i + 1) * words);
-    begin(own, run);
-    own[STREAM_WORDS.out] = libc().addressOf(run.out);
-    own[STREAM_WORDS.keys] = libc().addressOf(run.keys);
-    own[STREAM_WORDS.offsets] = libc().addressOf(run.offsets);
-    return own;
+  const { addressOf } = libc();
+  const words = STATE_WORDS.oneOfStreams;
+  const state = new BigUint64Array(words * runs.length);
+  const first = runs[0]!.offsets;
+  const offsets = addressOf(first) - BigInt(first.byteOffset);
+  runs.forEach((run, i) => {
+    begin(state, i * words, run);
+    state[i * words + STREAM_WORDS.out] = addressOf(run.out);
+    state[i * words + STREAM_WORDS.keys] = addressOf(run.keys);
+    state[i * words + STREAM_WORDS.offsets] = offsets + BigInt(run.offsets.byteOffset);
   });
-  const most = BigInt(Math.min(...runs.map(({ offsets }) => offsets.length)));
+  const most = BigInt(Math.min(...runs.map((run) => run.offsets.length)));
   callLoop(arena, loop.routine, [state, routine.address, single.routine.address, rest.address, most, 0n]);
-  return states.map(ended);
+  return runs.map((_, i) => ended(state, i * words));
 }
 
-function begin(state: BigUint64Array, { start, end, offsets, keyU64s }: StreamRun): void {
-  state[STREAM_STATE.position] = BigInt(start);
-  state[STREAM_STATE.end] = BigInt(end);
-  state[STREAM_STATE.most] = BigInt(offsets.length);
-  state[STREAM_STATE.keyU64s] = BigInt(keyU64s);
+/** The words of a stream, from word `at` of a state on. */
+function begin(state: BigUint64Array, at: number, { start, end, offsets, keyU64s }: StreamRun): void {
+  state[at + STREAM_STATE.position] = BigInt(start);
+  state[at + STREAM_STATE.end] = BigInt(end);
+  state[at + STREAM_STATE.most] = BigInt(offsets.length);
+  state[at + STREAM_STATE.keyU64s] = BigInt(keyU64s);
 }
 
-const ended = (state: BigUint64Array): StreamEnded => ({
-  position: Number(state[STREAM_STATE.position]),
-  count: Number(state[STREAM_STATE.count]),
-  ended: Number(state[STREAM_STATE.ended]),
+const ended = (state: BigUint64Array, at: number): StreamEnded => ({
+  position: Number(state[at + STREAM_STATE.position]),
+  count: Number(state[at + STREAM_STATE.count]),
+  ended: Number(state[at + STREAM_STATE.ended]),
 });
 
 /** koffi passes a view by its address; an empty one has none. */
