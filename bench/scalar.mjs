@@ -79,7 +79,7 @@ function measure(format, codes, rounds) {
 
 function compare(format, rounds) {
   const verified = verify(lower(format), contractFor(format));
-  const codes = { bpf: compileX64(verified, { tier: 'scalar' }), native: emitNative(format) };
+  const codes = { bpf: compileX64(verified), native: emitNative(format) };
   let times = measure(format, codes, rounds);
   for (let again = 0; again < 3 && times.bpf / times.native > SLOWER; again++) {
     const more = measure(format, codes, rounds * 3);

@@ -68,7 +68,10 @@ export interface Relocation {
 export interface CodeSpec {
   readonly isa: Isa;
   readonly bytes: Uint8Array;
-  /** Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty without BPF. */
+  /**
+   * Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty where code
+   * does not follow the program's instructions: without BPF, and for what was lifted.
+   */
   readonly offsets: readonly number[];
   /** What a call must bring; undefined for code made from an unproven program, which is called unchecked. */
   readonly abi: Contract | undefined;
@@ -96,7 +99,7 @@ export class MachineCode {
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
     requireKey(key, COMPILED, 'machine code', 'compileX64 and emitNative');
-    this.#bytes = Uint8Array.from(spec.bytes);
+    this.#bytes = spec.bytes.slice();
     this.isa = spec.isa;
     this.offsets = Object.freeze([...spec.offsets]);
     this.abi = spec.abi;

@@ -132,12 +132,18 @@ export class Assembler {
         ? codeLength
         : Math.ceil(codeLength / CONSTANTS_ALIGNMENT) * CONSTANTS_ALIGNMENT;
     const offsetOf = (label: Label) => (label === this.constants ? poolAt : resolve(this.#labels[label]!));
-    const emitted = this.#meant.map((meant): Emitted => {
-      const { form, length } = meant;
-      const operands = 'label' in meant ? [...meant.operands, offsetOf(meant.label)] : meant.operands;
-      return { form, operands, offset: resolve(meant), length };
-    });
-    return { bytes: this.#join(offsetOf, poolAt), emitted, offsetOf };
+    const meant = this.#meant;
+    return {
+      bytes: this.#join(offsetOf, poolAt),
+      get emitted() {
+        return meant.map((one): Emitted => {
+          const { form, length } = one;
+          const operands = 'label' in one ? [...one.operands, offsetOf(one.label)] : one.operands;
+          return { form, operands, offset: resolve(one), length };
+        });
+      },
+      offsetOf,
+    };
   }
 
   /** Chooses the length of every jump; returns the bytes of the first n jumps for each n. */
@@ -163,6 +169,7 @@ export class Assembler {
 
   #join(offsetOf: (label: Label) => number, poolAt: number): Uint8Array {
     const source = this.#code.bytes();
+    if (this.#jumps.length === 0 && this.#pool.length === 0) return source;
     const out = new ByteBuffer();
     let copied = 0;
     for (const { at, form, operands, length, label } of this.#jumps) {

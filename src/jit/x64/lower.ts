@@ -19,8 +19,8 @@ import { assembleScalar } from './scalar.js';
 export interface CompileOptions {
   /** For listings and profilers. Default: 'bpf'. */
   readonly name?: string;
-  /** 'plain' keeps to the program's own instructions; 'scalar' compiles what it computes, if it can be lifted. Default: 'scalar'. */
-  readonly tier?: 'plain' | 'scalar';
+  /** Whether code is made from what the program computes, if that has a slice form; false keeps to its instructions. Default: true. */
+  readonly lift?: boolean;
 }
 
 /**
@@ -32,7 +32,8 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
   if (!VerifiedProgram.is(verified)) {
     throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
   }
-  const lifted = options.tier === 'plain' ? undefined : lift(verified);
+  const { lift: lifts = true, name = 'bpf' } = options;
+  const lifted = lifts ? lift(verified) : undefined;
   const { assembly, offsets, relocations } =
     lifted && isNear(lifted)
       ? { assembly: assembleScalar(lifted), offsets: [], relocations: [] }
@@ -44,7 +45,7 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     relocations,
     abi: verified.contract,
     needsAlignment: verified.needsAlignment,
-    name: options.name ?? 'bpf',
+    name,
   });
 }
 
