@@ -79,6 +79,8 @@ export interface CodeSpec {
   readonly needsAlignment?: boolean;
   /** Default: none. */
   readonly relocations?: readonly Relocation[];
+  /** Where it lies in memory: at a multiple of so many bytes, a power of two from 16 to 4096. Default: 16. */
+  readonly alignment?: number;
   /** A name for listings and profilers. */
   readonly name: string;
 }
@@ -93,6 +95,7 @@ export class MachineCode {
   readonly offsets: readonly number[];
   readonly abi: Contract | undefined;
   readonly needsAlignment: boolean;
+  readonly alignment: number;
   readonly relocations: readonly Relocation[];
   readonly name: string;
 
@@ -104,6 +107,7 @@ export class MachineCode {
     this.offsets = Object.freeze([...spec.offsets]);
     this.abi = spec.abi;
     this.needsAlignment = spec.needsAlignment ?? false;
+    this.alignment = spec.alignment ?? 16;
     this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
     this.name = spec.name;
     Object.freeze(this);

@@ -49,7 +49,7 @@ interface Jump extends Place {
 // Each round takes a pass over all jumps; what is still growing after so many becomes long at once.
 const MAX_ROUNDS = 16;
 
-/** Of what lies behind the code: a cache line, so that no constant crosses one. */
+/** Of what lies behind the code, and of the code itself if there is something: a cache line, so that no constant crosses one. */
 export const CONSTANTS_ALIGNMENT = 64;
 /** int3. */
 export const TRAP = 0xcc;

@@ -4,7 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import type { Lifted } from '../lift.js';
 import { type BulkCode, type MachineCode, makeCode, STREAM_STATE, STRIDE_STATE } from '../target.js';
-import { Assembler } from './assemble.js';
+import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
 import {
   Memory,
   memory,
@@ -36,7 +36,14 @@ const at =
     memory(bits, base, offset);
 
 function finish(asm: Assembler, name: string): MachineCode {
-  return makeCode({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name });
+  return makeCode({
+    isa: 'x64',
+    bytes: asm.finish().bytes,
+    offsets: [],
+    abi: undefined,
+    alignment: CONSTANTS_ALIGNMENT,
+    name,
+  });
 }
 
 /**

@@ -3,7 +3,7 @@
 
 import type { Lifted } from '../lift.js';
 import { type BulkCode, LINE_STATE, makeCode, STRIDE_STATE } from '../target.js';
-import { Assembler, type Label } from './assemble.js';
+import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
 import { LINE_BYTES, type LineTerm, lineTerms } from './line-terms.js';
 import {
   Masked,
@@ -92,6 +92,7 @@ export function lineStrideLoop(lifted: Lifted, stride: number): BulkCode | undef
     bytes: asm.finish().bytes,
     offsets: [],
     abi: undefined,
+    alignment: CONSTANTS_ALIGNMENT,
     name: 'line loop',
   });
   return { code, overread: plan.overread };

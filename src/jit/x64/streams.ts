@@ -4,7 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import type { Lifted } from '../lift.js';
 import { type BulkCode, makeCode, STREAM_PLACES, STREAM_WORDS } from '../target.js';
-import { Assembler, type Label } from './assemble.js';
+import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
 import {
   Memory,
   memory,
@@ -71,6 +71,7 @@ export function streamsLoop(lifted: Lifted): BulkCode | undefined {
     bytes: asm.finish().bytes,
     offsets: [],
     abi: undefined,
+    alignment: CONSTANTS_ALIGNMENT,
     name: 'streams loop',
   });
   return { code, overread: 0 };
