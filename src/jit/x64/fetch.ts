@@ -70,6 +70,13 @@ const above = ({ from, bits }: Run, { byte, size }: Window): number => (byte + s
 const widthFor = (run: Run, wide: 32 | 64, { size }: Window): 32 | 64 =>
   wide === 64 && (run.signed || run.to + run.bits > 32) ? 64 : size === 8 ? 64 : 32;
 
+/** Whether two shifts do what a shift and a mask of 32 bits would. */
+function shiftsAreShorter(run: Run, window: Window, highClean: boolean): boolean {
+  const { to, bits } = run;
+  const low = below(run, window);
+  return maskBytes(to + bits, to) > 3 && low > 0 && (to === 0 || (highClean && low !== to));
+}
+
 function methodFor(run: Run, window: Window): Method {
   const { to, bits, mask, dirty, signed } = run;
   if (signed) return to > 0 ? 'left, right, left' : 'left, right';
@@ -77,9 +84,7 @@ function methodFor(run: Run, window: Window): Method {
   const lowClean = to === 0 || below(run, window) === 0;
   const highClean = dirty || above(run, window) === 0;
   if (lowClean && highClean) return 'shift';
-  const byMask = to + bits <= 32;
-  // Two shifts are as many steps, in fewer bytes.
-  if (byMask && !(to === 0 && below(run, window) > 0 && maskBytes(bits, 0) > 3)) return 'shift, mask';
+  if (to + bits <= 32 && !shiftsAreShorter(run, window, highClean)) return 'shift, mask';
   if (highClean) return 'right, left';
   if (to === 0) return 'left, right';
   return bits <= 32 ? 'right, mask, left' : 'left, right, left';
@@ -133,8 +138,8 @@ function bestWindow(run: Run, wide: 32 | 64, bytes: number): Window | undefined 
   let best: Window | undefined;
   let least = Number.POSITIVE_INFINITY;
   for (const size of SIZES) {
-    // Windows that begin with the run, end with it, or have it in place.
-    for (const byte of [first, end - size, (from - to) / 8]) {
+    // Windows that begin with the run, end with it, or have it in place, as far as there is room.
+    for (const byte of [Math.min(first, bytes - size), Math.max(end - size, 0), (from - to) / 8]) {
       if (byte < 0 || byte > first || byte + size < end || byte + size > bytes) continue;
       if (!Number.isInteger(byte)) continue;
       const cost = costOf(run, wide, { byte, size });
@@ -142,12 +147,6 @@ function bestWindow(run: Run, wide: 32 | 64, bytes: number): Window | undefined 
         best = { byte, size };
         least = cost;
       }
-    }
-    // Windows between these two are no better, but may be all that the input has room for.
-    if (best === undefined && end <= bytes && end - first <= size && bytes >= size) {
-      const byte = Math.min(first, bytes - size);
-      best = { byte, size };
-      least = costOf(run, wide, best);
     }
   }
   return best;

@@ -50,10 +50,17 @@ function make(asm: Assembler, source: Source, word: Word, registers: readonly nu
   if (word.low !== 0) asm.emit('add', register(number, 8), word.low);
 }
 
-function addConstant(asm: Assembler, { plus }: Word, wide: 32 | 64, registers: readonly number[]): void {
+function addConstant(
+  asm: Assembler,
+  { plus, size }: Word,
+  wide: 32 | 64,
+  registers: readonly number[],
+): void {
   const value = register(registers[0]!, wide);
   if (isZero(plus)) return;
-  const immediate = wide === 32 ? plus.low | 0 : signedImmediate(plus);
+  // What lies above the word is not stored, so of two numbers that differ only there the nearer to 0 will do.
+  const above = Math.max(0, 32 - size * 8);
+  const immediate = wide === 32 ? (plus.low << above) >> above : signedImmediate(plus);
   if (immediate !== undefined) {
     asm.emit('add', value, immediate);
   } else {

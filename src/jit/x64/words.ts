@@ -109,15 +109,15 @@ function sizeAt(parts: readonly Part[], first: number, byte: number, inputBytes:
 // Long enough to tell how a run is cut best.
 const MAX_RUN_BYTES = 64;
 
-/** Whether the bytes that are copied as they are, or constant, from here on take no more words if the first has `size` bytes. */
+/** Whether the run of copied, or of constant, bytes from here on takes no more words if the first has `size` bytes. */
 function aligningIsFree(parts: readonly Part[], first: number, byte: number, size: Size): boolean {
+  const { distance, slices } = parts[first]!;
   let end = byte;
-  let distance: number | undefined;
   for (let i = first; end < byte + MAX_RUN_BYTES; i++) {
     const part = parts[i];
-    if (!part?.bitwise || part.byte > end || part.distance === undefined || part.distance % 8 !== 0) break;
-    if (part.slices.length > 0) distance ??= part.distance;
-    if (part.slices.length > 0 && part.distance !== distance) break;
+    if (!part?.bitwise || part.byte > end || part.slices.length > 0 !== slices.length > 0) break;
+    if (part.distance === undefined || part.distance % 8 !== 0) break;
+    if (slices.length > 0 && part.distance !== distance) break;
     end = part.end;
   }
   const length = end - byte;
