@@ -1,7 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import {
+  assemble,
   CodeArena,
   type CompileOptions,
+  type Contract,
   compileX64,
   contractFor,
   defineFormat,
@@ -119,4 +121,22 @@ test('the bytes are the instructions that were meant', () => {
     const { bytes, emitted } = assembleScalar(form as Lifted);
     expect([i, differences(bytes, emitted)]).toEqual([i, []]);
   }
+});
+
+describe('what is compiled instruction by instruction', () => {
+  const source = 'r3 = *(u64 *)(r2 + 0)\n*(u64 *)(r1 + 0) = r3\nr0 = 0\nexit';
+  const code = (given: Contract, options: CompileOptions = {}) =>
+    compileX64(verify(assemble(source), given), options);
+  const [out, packed] = contract.args;
+
+  test('is told by its map of offsets, which lifted code has not', () => {
+    expect(code(contract).offsets).toEqual([]);
+    expect(code(contract, { lift: false }).offsets).toEqual([0, 3, 6, 8]);
+  });
+
+  test('is what works on memory that may overlap, or is out of reach of 32-bit displacements', () => {
+    const far: Contract = { ...contract, args: [out, { kind: 'memory', bytes: 2 ** 31, access: 'read' }] };
+    const near: Contract = { ...contract, args: [out, packed], disjoint: false };
+    for (const given of [far, near]) expect(code(given).offsets).toEqual([0, 3, 6, 8]);
+  });
 });
