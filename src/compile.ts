@@ -6,7 +6,7 @@ import { interpret } from './bpf/interpret.js';
 import { lower } from './bpf/lower.js';
 import { shown } from './bytes.js';
 import { ArgumentError, EngineError } from './errors.js';
-import { CodeArena, type Routine } from './exec/arena.js';
+import { CodeArena } from './exec/arena.js';
 import { BulkLoops, LazyLoop } from './exec/bulk.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
@@ -73,7 +73,7 @@ function makeEngine(format: Format, engine: EngineName, arena?: CodeArena, tier?
     case 'bpf':
       return bpfEngine(format, arena, tier);
     case 'native':
-      return machineEngine('native', format, emitNative(format), arena);
+      return nativeEngine(format, arena);
     case 'interpreter':
       return interpreterEngine(format);
     case 'reference':
@@ -95,7 +95,8 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
   if (wanted !== undefined) requireTier(wanted);
   const program = proven(format);
   const code = compileX64(program, { name: format.name });
-  const { routine, home, ...engine } = machineEngine('bpf', format, code, arena);
+  const home = homeOf(arena);
+  const routine = home.place(code);
   const tier = () => wanted ?? cpuTier();
   const lifted = once(() => lift(program));
   const loop = (needs: Tier, records: number, make: (lifted: Lifted) => BulkCode | undefined) => {
@@ -114,8 +115,10 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
   };
   const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);
   return {
-    ...engine,
+    name: 'bpf',
     tier,
+    codeBytes: code.length,
+    addressOf: libc().addressOf,
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
       return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
@@ -123,7 +126,7 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
     streams: (spans) => bulk.streams(spans) as Walked[],
     dispose() {
       bulk.free();
-      engine.dispose();
+      routine.free();
     },
   };
 }
@@ -140,20 +143,16 @@ function requireTier(wanted: Tier): void {
     throw new EngineError('E-TIER', `this CPU has no ${wanted}; the best tier that it has is '${best}'`);
 }
 
-function machineEngine(
-  name: EngineName,
-  format: Format,
-  code: MachineCode,
-  arena: CodeArena | undefined,
-): Engine & { readonly routine: Routine; readonly home: CodeArena } {
-  const home = arena ?? (sharedArena ??= new CodeArena());
+const homeOf = (arena: CodeArena | undefined): CodeArena => arena ?? (sharedArena ??= new CodeArena());
+
+function nativeEngine(format: Format, arena: CodeArena | undefined): Engine {
+  const code = emitNative(format);
+  const home = homeOf(arena);
   const routine = home.place(code);
   const loops = loopsIn(home);
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   return {
-    name,
-    routine,
-    home,
+    name: 'native',
     codeBytes: code.length,
     addressOf: libc().addressOf,
     many: (packed, count, stride, out) =>

@@ -287,6 +287,20 @@ describe.skipIf(!runsOn('avx512', machine))('with AVX-512', () => {
   });
 });
 
+test('the header of a key is loaded once, so that what is checked is what is used', () => {
+  const form = lifted(randomBkeyFormat(seeded(1)))!;
+  const loads = ({ code }: BulkCode, address: RegExp) => {
+    const texts = listing(code).map(({ text }) => text);
+    // Behind the code are traps, and then constants.
+    const instructions = texts.slice(0, texts.indexOf('int3'));
+    return instructions.filter((text) => /^(?!v|lea)\w+ .*\[/.test(text) && address.test(text));
+  };
+  expect(loads(vectorStreamLoop(form)!, /\[rcx\+r1[04]\*8/)).toEqual(['mov eax, [rcx+r10*8]']);
+  expect(loads(streamsLoop(form)!, /\[r(bx|bp|si|di)\]/)).toEqual(
+    ['rbx', 'rbp', 'rsi', 'rdi'].map((key) => `mov eax, [${key}]`),
+  );
+});
+
 test('every vector instruction of the table is emitted somewhere', () => {
   const names = new Set<string>();
   const note = (code: MachineCode | undefined) => {

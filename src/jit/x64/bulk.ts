@@ -103,13 +103,13 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   const [header, length, first, dst, constants] = [RAX, RBX, RCX, RDX, R11];
   const [index, words, left, offset, here, offsets] = [R10, RBP, R12, R13, R14, R15];
   const word = (name: keyof typeof STREAM_STATE) => memory(64, state, STREAM_STATE[name] * 8);
-  const [next, unpacked, decoded, step, stop, done] = Array.from({ length: 6 }, () => asm.label()) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
+  const [next, unpacked, decoded, step, stop, done] = [
+    asm.label(),
+    asm.label(),
+    asm.label(),
+    asm.label(),
+    asm.label(),
+    asm.label(),
   ];
   const record = new VectorRecord(asm, plan, constants);
   for (const number of SAVED) asm.emit('push', register(number));
