@@ -14,6 +14,10 @@ const getBuffer = getter('buffer');
 /** Bytes of a view, whatever its `length` says; 0 for a detached one. */
 export const byteLength = (bytes: Uint8Array): number => getByteLength.call(bytes);
 
+/** Bytes start … end - 1, which must be there. Unlike `subarray` it runs no code of the view's owner. */
+export const part = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
+  new Uint8Array(getBuffer.call(bytes), getByteOffset.call(bytes) + start, end - start);
+
 /**
  * The bytes as a plain Uint8Array: views of other classes may override anything.
  * @throws ArgumentError unless `value` is a Uint8Array, attached, of at least `length` bytes
@@ -89,10 +93,45 @@ export function requireBigint(
 export function overlap(a: Uint8Array, b: Uint8Array, addressOf?: (bytes: Uint8Array) => bigint): boolean {
   const [aLength, bLength] = [byteLength(a), byteLength(b)];
   if (aLength === 0 || bLength === 0) return false;
-  if (a.buffer === b.buffer) return rangesMeet(a.byteOffset, aLength, b.byteOffset, bLength);
-  const shared = types.isSharedArrayBuffer(a.buffer) && types.isSharedArrayBuffer(b.buffer);
+  const [aBuffer, bBuffer] = [getBuffer.call(a), getBuffer.call(b)];
+  const [aStart, bStart] = [getByteOffset.call(a), getByteOffset.call(b)];
+  if (aBuffer === bBuffer) return rangesMeet(aStart, aLength, bStart, bLength);
+  const shared = types.isSharedArrayBuffer(aBuffer) && types.isSharedArrayBuffer(bBuffer);
   if (!shared || !addressOf) return false;
   return rangesMeet(Number(addressOf(a)), aLength, Number(addressOf(b)), bLength);
+}
+
+/** Whether any of `outs` shares a byte with another of them, or with one of `packed`. */
+export function overlapAny(
+  packed: readonly Uint8Array[],
+  outs: readonly Uint8Array[],
+  addressOf?: (bytes: Uint8Array) => bigint,
+): boolean {
+  const memories = new Map<ArrayBufferLike | 'shared', { start: number; end: number; out: boolean }[]>();
+  const add = (bytes: Uint8Array, out: boolean) => {
+    const length = byteLength(bytes);
+    if (length === 0) return;
+    const buffer: ArrayBufferLike = getBuffer.call(bytes);
+    const shared = addressOf && types.isSharedArrayBuffer(buffer);
+    const memory = shared ? 'shared' : buffer;
+    const start = shared ? Number(addressOf(bytes)) : getByteOffset.call(bytes);
+    const ranges = memories.get(memory) ?? [];
+    ranges.push({ start, end: start + length, out });
+    memories.set(memory, ranges);
+  };
+  for (const bytes of packed) add(bytes, false);
+  for (const bytes of outs) add(bytes, true);
+  return [...memories.values()].some(outMeetsAny);
+}
+
+function outMeetsAny(ranges: { start: number; end: number; out: boolean }[]): boolean {
+  let [anyEnd, outEnd] = [0, 0];
+  for (const { start, end, out } of ranges.sort((a, b) => a.start - b.start)) {
+    if (start < outEnd || (out && start < anyEnd)) return true;
+    anyEnd = Math.max(anyEnd, end);
+    if (out) outEnd = Math.max(outEnd, end);
+  }
+  return false;
 }
 
 function rangesMeet(a: number, aLength: number, b: number, bLength: number): boolean {

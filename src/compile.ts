@@ -7,16 +7,23 @@ import { lower } from './bpf/lower.js';
 import { shown } from './bytes.js';
 import { ArgumentError, EngineError } from './errors.js';
 import { CodeArena } from './exec/arena.js';
+import { BulkLoops, LazyLoop } from './exec/bulk.js';
+import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callStream, callStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
-import { type StreamEnd, walkKeys } from './format/stream.js';
-import type { MachineCode } from './jit/target.js';
+import { type StreamWalk, walkKeys } from './format/stream.js';
+import { type Lifted, lift } from './jit/lift.js';
+import { type BulkCode, type MachineCode, TIERS, type Tier } from './jit/target.js';
+import { vectorStreamLoop, vectorStrideLoop } from './jit/x64/bulk.js';
+import { lineStrideLoop } from './jit/x64/lines.js';
 import { compileX64 } from './jit/x64/lower.js';
+import { streamsLoop } from './jit/x64/streams.js';
 import { emitNative } from './native/emit.js';
-import { ENGINES, type Engine, type EngineName, Unpacker } from './unpacker.js';
+import { ENGINES, type Engine, type EngineName, Unpacker, type Walked } from './unpacker.js';
+import type { VerifiedProgram } from './verifier/verified.js';
 import { verify } from './verifier/verify.js';
 
 export interface UnpackerOptions {
@@ -24,6 +31,11 @@ export interface UnpackerOptions {
   readonly engine?: 'auto' | EngineName;
   /** Where machine code goes; default: an arena shared by the process. */
   readonly arena?: CodeArena;
+  /**
+   * What the engine 'bpf' uses of the CPU for many records, from the first on; default: the best it has, once enough
+   * have gone by to pay for the machine code.
+   */
+  readonly tier?: Tier;
 }
 
 /**
@@ -32,36 +44,36 @@ export interface UnpackerOptions {
  */
 export function createUnpacker(format: Format, options: UnpackerOptions = {}): Unpacker {
   requireFormat(format);
-  const { engine = 'auto', arena } = options ?? {};
+  const { engine = 'auto', arena, tier } = options ?? {};
   if (arena !== undefined && !(arena instanceof CodeArena)) {
     throw new ArgumentError('A-TYPE', 'arena must be a CodeArena');
   }
-  if (engine !== 'auto') return new Unpacker(format, makeEngine(format, engine, arena), 'it was asked for');
+  if (tier !== undefined && !TIERS.includes(tier)) {
+    throw new ArgumentError('A-TIER', `tier must be ${TIERS.join(', ')}; got ${shown(tier)}`);
+  }
+  if (engine !== 'auto')
+    return new Unpacker(format, makeEngine(format, engine, arena, tier), 'it was asked for');
   try {
-    return new Unpacker(format, makeEngine(format, 'bpf', arena), 'machine code runs here');
+    return new Unpacker(format, makeEngine(format, 'bpf', arena, tier), 'machine code runs here');
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return new Unpacker(
-      format,
-      makeEngine(format, 'reference', undefined),
-      `no machine code: ${error.message}`,
-    );
+    return new Unpacker(format, makeEngine(format, 'reference'), `no machine code: ${error.message}`);
   }
 }
 
 /** Format to machine code by way of BPF. */
 export function compileFormat(format: Format): MachineCode {
-  const program = lower(format);
-  const verified = verify(program, contractFor(format));
-  return compileX64(verified, { name: format.name });
+  return compileX64(proven(format), { name: format.name });
 }
 
-function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undefined): Engine {
+const proven = (format: Format): VerifiedProgram => verify(lower(format), contractFor(format));
+
+function makeEngine(format: Format, engine: EngineName, arena?: CodeArena, tier?: Tier): Engine {
   switch (engine) {
     case 'bpf':
-      return machineEngine('bpf', format, compileFormat(format), arena);
+      return bpfEngine(format, arena, tier);
     case 'native':
-      return machineEngine('native', format, emitNative(format), arena);
+      return nativeEngine(format, arena);
     case 'interpreter':
       return interpreterEngine(format);
     case 'reference':
@@ -73,25 +85,81 @@ function makeEngine(format: Format, engine: EngineName, arena: CodeArena | undef
 
 let sharedArena: CodeArena | undefined;
 
-function machineEngine(
-  name: EngineName,
-  format: Format,
-  code: MachineCode,
-  arena: CodeArena | undefined,
-): Engine {
-  const home = arena ?? (sharedArena ??= new CodeArena());
+// A loop pays after as many records as make up for the time it takes to make. Measured: 0.15 ms for one that saves 1 to 2 ns
+// a record, 0.5 ms for whole lines, which save another 0.2 ns.
+const RECORDS_FOR_A_LOOP = 100_000;
+const RECORDS_FOR_LINES = 2_000_000;
+
+/** The record routine for few records, and once there are many the format's own loops. */
+function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | undefined): Engine {
+  if (wanted !== undefined) requireTier(wanted);
+  const program = proven(format);
+  const code = compileX64(program, { name: format.name });
+  const home = homeOf(arena);
+  const routine = home.place(code);
+  const tier = () => wanted ?? cpuTier();
+  const lifted = once(() => lift(program));
+  const loop = (needs: Tier, records: number, make: (lifted: Lifted) => BulkCode | undefined) => {
+    const ofFormat = () => {
+      const form = runsOn(needs, tier()) ? lifted() : undefined;
+      return form && make(form);
+    };
+    return new LazyLoop(home, ofFormat, wanted ? 1 : records);
+  };
+  const { unpackedBytes: outStride, keyU64s = 0 } = format;
+  const own = {
+    stride: loop('avx2', RECORDS_FOR_A_LOOP, vectorStrideLoop),
+    stream: loop('avx2', RECORDS_FOR_A_LOOP, vectorStreamLoop),
+    streams: loop('avx2', RECORDS_FOR_A_LOOP, streamsLoop),
+    lines: (distance: number) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
+  };
+  const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);
+  return {
+    name: 'bpf',
+    tier,
+    codeBytes: code.length,
+    addressOf: libc().addressOf,
+    many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
+    stream(keys, start, end, out, offsets) {
+      return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
+    },
+    streams: (spans) => bulk.streams(spans) as Walked[],
+    dispose() {
+      bulk.free();
+      routine.free();
+    },
+  };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
+/** @throws EngineError where the CPU has not what was asked for */
+function requireTier(wanted: Tier): void {
+  const best = cpuTier();
+  if (!runsOn(wanted, best))
+    throw new EngineError('E-TIER', `this CPU has no ${wanted}; the best tier that it has is '${best}'`);
+}
+
+const homeOf = (arena: CodeArena | undefined): CodeArena => arena ?? (sharedArena ??= new CodeArena());
+
+function nativeEngine(format: Format, arena: CodeArena | undefined): Engine {
+  const code = emitNative(format);
+  const home = homeOf(arena);
   const routine = home.place(code);
   const loops = loopsIn(home);
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   return {
-    name,
+    name: 'native',
     codeBytes: code.length,
     addressOf: libc().addressOf,
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
-      const walk = callStream(home, loops.stream, routine, { out, keys, start, end, keyU64s, offsets });
-      return { ...walk, ended: walk.ended as StreamEnd };
+      const run = { out, keys, start, end, keyU64s, offsets };
+      return callStream(home, loops.stream, routine, run) as StreamWalk;
     },
     dispose: () => routine.free(),
   };

@@ -42,13 +42,19 @@ export {
 export { type DestinationSpec, defineFormat, type FieldSpec, type FormatSpec } from './format/define.js';
 export type { BitOrder, Constant, Destination, Field, Format } from './format/model.js';
 export { referencePack, referenceUnpack } from './format/reference.js';
-export type { MachineCode, Relocation } from './jit/target.js';
+export { type MachineCode, type Relocation, TIERS, type Tier } from './jit/target.js';
 export { type ListingLine, listing } from './jit/x64/listing.js';
 export { type CompileOptions, compileX64 } from './jit/x64/lower.js';
 export { KernelMemory, type KernelOptions, type KernelProgram } from './kernel/kernel.js';
 export { type KernelVerdict, type KernelVerdictOptions, kernelVerdict } from './kernel/verdict.js';
 export { type EmitOptions, emitNative } from './native/emit.js';
-export { ENGINES, type EngineName, type StreamResult, type Unpacker } from './unpacker.js';
+export {
+  ENGINES,
+  type EngineName,
+  type StreamOptions,
+  type StreamResult,
+  type Unpacker,
+} from './unpacker.js';
 export type { LoopFact } from './verifier/fixpoint.js';
 export type { AccessFact, InstructionFacts, MemoryFact, RegisterFact } from './verifier/invariants.js';
 export { type VerifierLogOptions, verifierLog } from './verifier/kernel-log.js';

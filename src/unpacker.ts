@@ -1,7 +1,7 @@
 // What a user holds: a format made ready to unpack one record, many, or a stream of bcachefs keys.
 
 import { constants } from 'node:buffer';
-import { byteLength, overlap, requireBytes, requireInteger } from './bytes.js';
+import { byteLength, overlap, overlapAny, part, requireBytes, requireInteger } from './bytes.js';
 import { ArgumentError } from './errors.js';
 import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
@@ -15,10 +15,38 @@ export interface Engine {
   readonly name: EngineName;
   many(packed: Uint8Array, count: number, stride: number, out: Uint8Array): void;
   stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
+  /** Several streams, where that is faster than one after the other. */
+  streams?(spans: readonly StreamSpan[]): Walked[];
   /** Where it runs as machine code: its bytes. */
   readonly codeBytes?: number;
+  /** What it uses of the CPU for many records. */
+  readonly tier?: () => string;
   readonly addressOf?: (bytes: Uint8Array) => bigint;
   dispose(): void;
+}
+
+/** Bytes start … end - 1 of `keys`, and room for `records` keys. */
+export interface StreamSpan {
+  readonly keys: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly out: Uint8Array;
+  readonly records: number;
+}
+
+export interface Walked {
+  readonly walk: StreamWalk;
+  readonly offsets: Uint32Array;
+}
+
+export interface StreamOptions {
+  /** The stream is bytes `start` (default 0) to `end` (default: all) of the keys. */
+  readonly start?: number;
+  readonly end?: number;
+  /** How many keys to unpack at most. */
+  readonly maxRecords?: number;
+  /** 40 bytes a key; default: a new buffer for as many keys as there can be. */
+  readonly out?: Uint8Array;
 }
 
 export interface StreamResult {
@@ -54,6 +82,11 @@ export class Unpacker {
     return this.#live().codeBytes;
   }
 
+  /** What it uses of the CPU for many records: 'scalar', 'avx2' or 'avx512'; undefined where that is not its choice. */
+  get tier(): string | undefined {
+    return this.#live().tier?.();
+  }
+
   /**
    * Unpacks one record.
    * @param packed at least `format.packedBytes` bytes
@@ -66,7 +99,7 @@ export class Unpacker {
     const { packedBytes, unpackedBytes } = this.format;
     const bytes = requireBytes(packed, packedBytes, 'packed');
     const record = outBuffer(out, unpackedBytes);
-    requireApart(engine, bytes.subarray(0, packedBytes), record);
+    requireApart(engine, part(bytes, 0, packedBytes), record);
     engine.many(bytes, 1, packedBytes, record);
     return record;
   }
@@ -93,7 +126,7 @@ export class Unpacker {
     const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
     const bytes = requireBytes(packed, used, 'packed');
     const records = outBuffer(out, count * unpackedBytes);
-    requireApart(engine, bytes.subarray(0, used), records);
+    requireApart(engine, part(bytes, 0, used), records);
     if (count > 0) engine.many(bytes, count, distance, records);
     return records;
   }
@@ -101,43 +134,37 @@ export class Unpacker {
   /**
    * Unpacks a stream of bcachefs keys, packed and unpacked ones mixed; unpacked ones are copied. Stops at the
    * first malformed key, and when `maxRecords` or `out` is full.
-   * @param keys the stream is bytes `start` (default 0) to `end` (default: all) of it
-   * @param options.out 40 bytes a key; default: a new buffer for as many keys as there can be
-   * @param options.maxRecords how many keys to unpack at most
    * @throws ArgumentError with code 'A-FORMAT' if the format is not a bcachefs key format
    */
-  unpackStream(
-    keys: Uint8Array,
-    options: {
-      readonly start?: number;
-      readonly end?: number;
-      readonly maxRecords?: number;
-      readonly out?: Uint8Array;
-    } = {},
-  ): StreamResult {
+  unpackStream(keys: Uint8Array, options: StreamOptions = {}): StreamResult {
     const engine = this.#live();
-    const { out: given, maxRecords, ...range } = options ?? {};
-    const { keyU64s } = this.format;
-    if (keyU64s === undefined) {
+    const span = this.#streamSpan(keys, options ?? {});
+    requireApart(engine, part(span.keys, span.start, span.end), span.out);
+    const { walk, offsets } = walkAlone(engine, span);
+    return this.#streamResult(span, walk, offsets);
+  }
+
+  /**
+   * Unpacks several streams of the format, such as the bsets of a node, as `unpackStream` does each: the engine 'bpf' takes four
+   * at a time, in less than half the time.
+   * @throws ArgumentError as `unpackStream`, and 'A-OVERLAP' if the `out` of one is in the keys or the `out` of another
+   */
+  unpackStreams(streams: readonly (StreamOptions & { readonly keys: Uint8Array })[]): StreamResult[] {
+    const engine = this.#live();
+    if (!Array.isArray(streams)) {
       throw new ArgumentError(
-        'A-FORMAT',
-        'only bcachefs key formats have streams: make the format with bkeyFormat',
+        'A-TYPE',
+        'streams must be an array of { keys, start?, end?, maxRecords?, out? }',
       );
     }
-    const bytes = requireBytes(keys, 0, 'keys');
-    const { start = 0, end = byteLength(bytes) } = range;
-    requireInteger(end, 0, Math.min(byteLength(bytes), MAX_STREAM_BYTES), 'end');
-    requireInteger(start, 0, end, 'start');
-    const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
-    const most = maxRecords ?? possible;
-    requireInteger(most, 0, Number.MAX_SAFE_INTEGER, 'maxRecords');
-    const room = given ? Math.floor(byteLength(requireBytes(given, 0, 'out')) / BKEY_BYTES) : possible;
-    const records = Math.min(most, possible, room);
-    const out = outBuffer(given, records * BKEY_BYTES);
-    const offsets = new Uint32Array(records);
-    requireApart(engine, bytes.subarray(start, end), out);
-    const walk = engine.stream(bytes, start, end, out, offsets);
-    return this.#streamResult(bytes, end, walk, out, offsets);
+    // All are read before any is checked: reading may run code of the caller's.
+    const given = Array.from(streams, read);
+    const spans = given.map((stream) => this.#streamSpan(stream.keys, stream));
+    const packed = spans.map(({ keys, start, end }) => part(keys, start, end));
+    const outs = spans.map(({ out }) => out);
+    if (overlapAny(packed, outs, engine.addressOf)) throw overlapping();
+    const walks = engine.streams?.(spans) ?? spans.map((span) => walkAlone(engine, span));
+    return walks.map(({ walk, offsets }, i) => this.#streamResult(spans[i]!, walk, offsets));
   }
 
   /** Gives the machine code back. The unpacker cannot be used any more; disposing twice is harmless. */
@@ -146,13 +173,28 @@ export class Unpacker {
     this.#engine = undefined;
   }
 
-  #streamResult(
-    keys: Uint8Array,
-    end: number,
-    walk: StreamWalk,
-    out: Uint8Array,
-    offsets: Uint32Array,
-  ): StreamResult {
+  #streamSpan(given: Uint8Array, options: StreamOptions): StreamSpan {
+    const { out, maxRecords, start = 0, end: last } = options;
+    const { keyU64s } = this.format;
+    if (keyU64s === undefined) {
+      throw new ArgumentError(
+        'A-FORMAT',
+        'only bcachefs key formats have streams: make the format with bkeyFormat',
+      );
+    }
+    const keys = requireBytes(given, 0, 'keys');
+    const end = last === undefined ? byteLength(keys) : last;
+    requireInteger(end, 0, Math.min(byteLength(keys), MAX_STREAM_BYTES), 'end');
+    requireInteger(start, 0, end, 'start');
+    const possible = Math.floor((end - start) / (8 * Math.min(keyU64s, BKEY_U64S)));
+    const most = maxRecords ?? possible;
+    requireInteger(most, 0, Number.MAX_SAFE_INTEGER, 'maxRecords');
+    const room = out ? Math.floor(byteLength(requireBytes(out, 0, 'out')) / BKEY_BYTES) : possible;
+    const records = Math.min(most, possible, room);
+    return { keys, start, end, out: outBuffer(out, records * BKEY_BYTES), records };
+  }
+
+  #streamResult({ keys, end, out }: StreamSpan, walk: StreamWalk, offsets: Uint32Array): StreamResult {
     const { position, count, ended } = walk;
     const result = {
       out: out.subarray(0, count * BKEY_BYTES),
@@ -185,14 +227,23 @@ function outBuffer(out: Uint8Array | undefined, bytes: number): Uint8Array {
     return new Uint8Array(bytes);
   }
   const given = requireBytes(out, bytes, 'out');
-  return byteLength(given) === bytes ? given : given.subarray(0, bytes);
+  return byteLength(given) === bytes ? given : part(given, 0, bytes);
+}
+
+/** Each property once. */
+function read(stream: StreamOptions & { readonly keys: Uint8Array }): typeof stream {
+  const { keys, start, end, maxRecords, out } = stream ?? {};
+  return { keys, start, end, maxRecords, out } as typeof stream;
+}
+
+function walkAlone(engine: Pick<Engine, 'stream'>, { keys, start, end, out, records }: StreamSpan): Walked {
+  const offsets = new Uint32Array(records);
+  return { walk: engine.stream(keys, start, end, out, offsets), offsets };
 }
 
 function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array): void {
-  if (overlap(packed, out, engine.addressOf)) {
-    throw new ArgumentError(
-      'A-OVERLAP',
-      'the packed bytes and out overlap; a record cannot be unpacked over itself',
-    );
-  }
+  if (overlap(packed, out, engine.addressOf)) throw overlapping();
 }
+
+const overlapping = () =>
+  new ArgumentError('A-OVERLAP', 'the packed bytes and out overlap; a record cannot be unpacked over itself');

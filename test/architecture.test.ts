@@ -84,8 +84,12 @@ it('only the verifier and unsafeTrust make verified programs, and only back ends
   expect(uses('makeCode')).toEqual([
     'jit/target.ts',
     'jit/x64/abi.ts',
+    'jit/x64/bulk.ts',
+    'jit/x64/cpu.ts',
+    'jit/x64/lines.ts',
     'jit/x64/loops.ts',
     'jit/x64/lower.ts',
+    'jit/x64/streams.ts',
     'native/emit.ts',
   ]);
 });

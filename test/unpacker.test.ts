@@ -2,17 +2,26 @@ import { afterAll, describe, expect, it } from 'vitest';
 import {
   bkeyFormat,
   bkeyFormatFromBytes,
+  CodeArena,
   createUnpacker,
   defineFormat,
   type EngineName,
   type Format,
   referenceUnpack,
+  TIERS,
+  type Tier,
   type Unpacker,
+  type UnpackerOptions,
 } from '../src/index.js';
 import { randomBkeyFormat, randomBytes, randomFormat, seeded } from './random-formats.js';
 import { type FormatVector, hex, unhex, vectors } from './vectors.js';
 
-const ENGINES: EngineName[] = ['reference', 'interpreter', 'bpf', 'native'];
+/** Each engine, and the engine 'bpf' with each tier that this machine has. */
+const LANES = ['reference', 'interpreter', 'bpf', 'native', 'bpf scalar', 'bpf avx2', 'bpf avx512'];
+const optionsOf = (lane: string): UnpackerOptions => {
+  const [engine, tier] = lane.split(' ');
+  return tier ? { engine: engine as EngineName, tier: tier as Tier } : { engine: engine as EngineName };
+};
 const FORMAT = bkeyFormat({
   keyU64s: 2,
   bitsPerField: [27, 43, 0, 13, 0, 0],
@@ -20,8 +29,8 @@ const FORMAT = bkeyFormat({
 });
 
 const open: Unpacker[] = [];
-function unpackerOf(format: Format, engine: EngineName | 'auto'): Unpacker {
-  const unpacker = createUnpacker(format, { engine });
+function unpackerOf(format: Format, lane: string): Unpacker {
+  const unpacker = createUnpacker(format, optionsOf(lane));
   open.push(unpacker);
   return unpacker;
 }
@@ -29,11 +38,18 @@ afterAll(() => {
   for (const unpacker of open) unpacker.dispose();
 });
 
-describe.each(ENGINES)('the engine %s', (engine) => {
+const best = unpackerOf(FORMAT, 'bpf').tier as Tier;
+const isHere = (lane: string) => TIERS.indexOf(optionsOf(lane).tier ?? 'scalar') <= TIERS.indexOf(best);
+const missing = LANES.filter((lane) => !isHere(lane));
+if (missing.length > 0) console.warn(`NOT TESTED: ${missing.join(', ')}, because this CPU has not got it`);
+
+describe.each(LANES.filter(isHere))('the engine %s', (engine) => {
   it('unpacks every key of formats.jsonl as bcachefs does', () => {
     for (const { format: raw, keys } of vectors<FormatVector>('bcachefs/formats.jsonl.gz')) {
-      const unpacker = createUnpacker(bkeyFormatFromBytes(unhex(raw.raw)), { engine });
+      const unpacker = createUnpacker(bkeyFormatFromBytes(unhex(raw.raw)), optionsOf(engine));
       for (const { packed, unpacked } of keys) expect(hex(unpacker.unpack(unhex(packed)))).toBe(unpacked);
+      const all = unpacker.unpackMany(unhex(keys.map(({ packed }) => packed).join('')), keys.length);
+      expect(hex(all)).toBe(keys.map(({ unpacked }) => unpacked).join(''));
       unpacker.dispose();
     }
   });
@@ -42,7 +58,7 @@ describe.each(ENGINES)('the engine %s', (engine) => {
     const random = seeded(3);
     for (let i = 0; i < 300; i++) {
       const format = i % 2 ? randomFormat(random) : randomBkeyFormat(random);
-      const unpacker = createUnpacker(format, { engine });
+      const unpacker = createUnpacker(format, optionsOf(engine));
       const stride = Math.max(1, format.packedBytes + random(9) - 3);
       const count = random(5);
       const packed = randomBytes(random, (count - 1) * stride + format.packedBytes + 16);
@@ -86,6 +102,35 @@ describe.each(ENGINES)('the engine %s', (engine) => {
     });
     expect(unpacker.unpackStream(new Uint8Array(0))).toMatchObject({ count: 0, end: 0 });
     expect(unpacker.unpackStream(keys, { maxRecords: 0 })).toMatchObject({ count: 0, end: 0 });
+  });
+
+  it('walks several key streams as it walks each, whatever their lengths, and in their order', () => {
+    const unpacker = unpackerOf(FORMAT, engine);
+    for (const counts of [[], [3], [40, 40, 40, 40], [40, 9, 100, 0, 30, 35, 41, 28, 12], [500, 8, 8, 8]]) {
+      const streams = counts.map((count, i) => {
+        const { keys } = stream(count);
+        if (i % 3 === 1) keys[keys.length - 1] = 0x77;
+        if (i === 2) keys[Math.floor(keys.length / 16) * 8 + 1] = 0x7f; // most likely no header
+        return {
+          keys,
+          ...(i === 4 ? { maxRecords: 20 } : {}),
+          ...(i === 5 ? { out: new Uint8Array(99) } : {}),
+        };
+      });
+      const each = streams.map(({ keys, ...options }) => unpacker.unpackStream(keys, options));
+      expect(unpacker.unpackStreams(streams)).toEqual(each);
+    }
+    const both = new Uint8Array(400);
+    const out = new Uint8Array(400);
+    expect(() => unpacker.unpackStreams([{ keys: both }, { keys: out, out: both }])).toThrow(/overlap/);
+    expect(() =>
+      unpacker.unpackStreams([
+        { keys: both, out },
+        { keys: both, out: out.subarray(39) },
+      ]),
+    ).toThrow(/overlap/);
+    expect(() => unpacker.unpackStreams([{ keys: both }, {} as never])).toThrow(/keys must be a Uint8Array/);
+    expect(() => unpacker.unpackStreams(both as never)).toThrow(/streams must be an array/);
   });
 
   it.each([
@@ -189,7 +234,8 @@ describe.each(ENGINES)('the engine %s', (engine) => {
   });
 
   it('cannot be used after dispose, which is harmless twice', () => {
-    const unpacker = createUnpacker(FORMAT, { engine });
+    const unpacker = createUnpacker(FORMAT, optionsOf(engine));
+    unpacker.unpackMany(new Uint8Array(16), 1);
     unpacker.dispose();
     unpacker.dispose();
     expect(() => unpacker.unpack(new Uint8Array(16))).toThrow(/disposed/);
@@ -213,6 +259,57 @@ describe.each(ENGINES)('the engine %s', (engine) => {
 
 it('auto says which engine it took, and why', () => {
   expect(unpackerOf(FORMAT, 'auto')).toMatchObject({ engine: 'bpf', reason: 'machine code runs here' });
+});
+
+it.each(LANES.filter((lane) => /bpf|native/.test(lane) && isHere(lane)))(
+  'the engine %s runs no code of the buffers, which might take them away once they are checked',
+  (lane) => {
+    const unpacker = unpackerOf(FORMAT, lane);
+    const trapped = (bytes: Uint8Array) => {
+      for (const name of ['constructor', 'buffer', 'byteOffset', 'byteLength', 'length', 'subarray'])
+        Object.defineProperty(bytes, name, { get: () => expect.fail(`${name} was asked for`) });
+      return bytes;
+    };
+    const out = (length: number) => trapped(new Uint8Array(length));
+    const key = trapped(Uint8Array.from({ length: 64 }, (_, i) => (i === 0 ? 2 : 0)));
+    expect(unpacker.unpack(key, out(41)).length).toBe(40);
+    expect(unpacker.unpackMany(key, 4, { out: out(161) }).length).toBe(160);
+    expect(unpacker.unpackStream(key, { out: out(81) }).count).toBe(1);
+    const streams = [{ keys: key }, { keys: out(64), out: out(81) }];
+    expect(unpacker.unpackStreams(streams).map(({ count }) => count)).toEqual([1, 0]);
+  },
+);
+
+it('in a sealed arena many records are unpacked without loops of their own', () => {
+  const arena = new CodeArena();
+  const unpacker = createUnpacker(FORMAT, { arena, tier: best });
+  const packed = randomBytes(seeded(1), 16 * 300);
+  arena.seal();
+  const stats = arena.stats();
+  expect(hex(unpacker.unpackMany(packed, 300))).toBe(
+    hex(unpackerOf(FORMAT, 'reference').unpackMany(packed, 300)),
+  );
+  expect(arena.stats()).toEqual(stats);
+});
+
+it('loops of its own are made when many records have gone by, and given back', () => {
+  const arena = new CodeArena();
+  const unpacker = createUnpacker(FORMAT, { arena });
+  const packed = new Uint8Array(16 * 60_000);
+  const out = new Uint8Array(40 * 60_000);
+  unpacker.unpackMany(packed, 60_000, { out });
+  const { routines } = arena.stats();
+  unpacker.unpackMany(packed, 60_000, { out });
+  expect(arena.stats().routines).toBe(routines + (best === 'scalar' ? 0 : 1));
+  unpacker.dispose();
+  expect(arena.stats().routines).toBe(routines - 1);
+  arena.dispose();
+});
+
+it('a tier that does not exist is refused', () => {
+  expect(() => createUnpacker(FORMAT, { tier: 'mmx' as never })).toThrow(
+    /tier must be scalar, avx2, avx512; got mmx/,
+  );
 });
 
 it('an engine that does not exist is refused', () => {

@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import type { Emitted } from '../src/jit/x64/assemble.js';
 import type { Form } from '../src/jit/x64/forms.js';
-import { Memory, type Operand, Register } from '../src/jit/x64/operands.js';
+import { Masked, MaskRegister, Memory, type Operand, Register } from '../src/jit/x64/operands.js';
 
 const iced: typeof import('iced-x86') = createRequire(import.meta.url)('iced-x86');
 const { Decoder, DecoderOptions, MemorySizeExt, Mnemonic, OpKind, Register: IcedRegister } = iced;
@@ -12,11 +12,15 @@ const { Decoder, DecoderOptions, MemorySizeExt, Mnemonic, OpKind, Register: Iced
 const LOW = ['A', 'C', 'D', 'B'];
 const NAMED = ['SP', 'BP', 'SI', 'DI'];
 const HIGH = [8, 9, 10, 11, 12, 13, 14, 15];
+const vectors = (letter: string): string[] => Array.from({ length: 32 }, (_, n) => `${letter}MM${n}`);
 const NAMES: Readonly<Record<number, readonly string[]>> = {
   8: [...LOW.map((x) => `${x}L`), ...NAMED.map((x) => `${x}L`), ...HIGH.map((n) => `R${n}L`)],
   16: [...LOW.map((x) => `${x}X`), ...NAMED, ...HIGH.map((n) => `R${n}W`)],
   32: [...LOW.map((x) => `E${x}X`), ...NAMED.map((x) => `E${x}`), ...HIGH.map((n) => `R${n}D`)],
   64: [...LOW.map((x) => `R${x}X`), ...NAMED.map((x) => `R${x}`), ...HIGH.map((n) => `R${n}`)],
+  128: vectors('X'),
+  256: vectors('Y'),
+  512: vectors('Z'),
 };
 
 const registerText = ({ number, bits }: Register): string => NAMES[bits]![number]!;
@@ -33,8 +37,14 @@ export function memoryText(
   return `${size} bytes at ${base}${scaled} + ${BigInt.asIntN(64, displacement)}`;
 }
 
+export const maskedText = (register: string, mask: string, clears: boolean): string =>
+  `${register}{${mask}}${clears ? '{z}' : ''}`;
+
 function meantOperand(form: Form, operand: Operand, addressOnly: boolean): string {
   if (operand instanceof Register) return registerText(operand);
+  if (operand instanceof MaskRegister) return `K${operand.number}`;
+  if (operand instanceof Masked)
+    return maskedText(registerText(operand.register), `K${operand.mask}`, operand.others === 'clear');
   if (operand instanceof Memory) {
     const { bits, base, index, scale, displacement } = operand;
     const size = addressOnly ? 0 : bits / 8;
@@ -58,33 +68,54 @@ export function meant(form: Form, operands: readonly Operand[]): string {
 
 /** The length that Intel's manual gives: prefixes, REX, opcode, ModRM, SIB, displacement, immediate. */
 export function lengthOf(form: Form, operands: readonly Operand[]): number {
+  const memory = operands.find((operand) => operand instanceof Memory);
+  const sib = memory && (memory.index || memory.base.number % 8 === 4) ? 1 : 0;
+  const { prefixes, opcode, modrm, immediateBytes, distanceBytes } = form;
+  const front = form.vector ? vectorPrefixBytes(form, operands) : prefixes.length + rexBytes(form, operands);
+  const fixed = front + opcode.length + (modrm === undefined ? 0 : 1);
+  const unit = form.vector?.kind === 'EVEX' && memory ? memory.bits / 8 : 1;
+  return fixed + sib + (memory ? displacementBytes(memory, unit) : 0) + immediateBytes + distanceBytes;
+}
+
+/** VEX takes two bytes only for map 0F without W and high registers, but in ModRM.reg and vvvv. */
+function vectorPrefixBytes({ vector, operands: kinds }: Form, operands: readonly Operand[]): number {
+  if (vector?.kind === 'EVEX') return 4;
+  const extended = operands.some((operand, i) => {
+    if (operand instanceof Memory) return operand.base.number >= 8 || (operand.index?.number ?? 0) >= 8;
+    return kinds[i]!.role === 'rm' && operand instanceof Register && operand.number >= 8;
+  });
+  return vector?.map === 1 && vector.w === 0 && !extended ? 2 : 3;
+}
+
+function rexBytes(form: Form, operands: readonly Operand[]): number {
   const encoded = operands.flatMap((operand, i): Register[] => {
     if (operand instanceof Memory) return operand.index ? [operand.base, operand.index] : [operand.base];
     return operand instanceof Register && !['a', 'cl'].includes(form.operands[i]!.role) ? [operand] : [];
   });
-  const rex =
-    form.rexW || encoded.some(({ number, bits }) => number >= 8 || (bits === 8 && number >= 4)) ? 1 : 0;
-  const memory = operands.find((operand) => operand instanceof Memory);
-  const sib = memory && (memory.index || memory.base.number % 8 === 4) ? 1 : 0;
-  const { prefixes, opcode, modrm, immediateBytes, distanceBytes } = form;
-  const fixed = prefixes.length + rex + opcode.length + (modrm === undefined ? 0 : 1);
-  return fixed + sib + (memory ? displacementBytes(memory) : 0) + immediateBytes + distanceBytes;
+  return form.rexW || encoded.some(({ number, bits }) => number >= 8 || (bits === 8 && number >= 4)) ? 1 : 0;
 }
 
-function displacementBytes({ base, displacement }: Memory): number {
+/** Of a displacement of whole `unit`s one byte counts units. */
+function displacementBytes({ base, displacement }: Memory, unit: number): number {
   if (displacement === 0 && base.number % 8 !== 5) return 0;
-  return displacement >= -128 && displacement <= 127 ? 1 : 4;
+  const units = displacement / unit;
+  return Number.isInteger(units) && units >= -128 && units <= 127 ? 1 : 4;
 }
 
 type Decoded = InstanceType<typeof iced.Instruction>;
 
 function decodedOperand(instruction: Decoded, i: number): string {
   const kind = instruction.opKind(i);
-  if (kind === OpKind.Register) return IcedRegister[instruction.opRegister(i)]!;
+  if (kind === OpKind.Register) {
+    const register = IcedRegister[instruction.opRegister(i)]!;
+    if (i > 0 || instruction.opMask === IcedRegister.None) return register;
+    return maskedText(register, IcedRegister[instruction.opMask]!, instruction.zeroingMasking);
+  }
   if (kind === OpKind.NearBranch64) return `to ${instruction.nearBranchTarget}`;
   if (kind === OpKind.Memory) {
     const { memoryBase, memoryIndex, memoryIndexScale, memoryDisplacement, memorySize } = instruction;
     const index = memoryIndex === IcedRegister.None ? '' : IcedRegister[memoryIndex]!;
+    if (memoryBase === IcedRegister.RIP) return `to ${memoryDisplacement}`;
     const base = IcedRegister[memoryBase]!;
     return memoryText(MemorySizeExt.size(memorySize), base, index, memoryIndexScale, memoryDisplacement);
   }

@@ -3,17 +3,37 @@ import { Assembler, type Emitted } from '../src/jit/x64/assemble.js';
 import { ByteBuffer } from '../src/jit/x64/byte-buffer.js';
 import { encode, formFor, takes } from '../src/jit/x64/encode.js';
 import { FORMS, type Form, type OperandKind } from '../src/jit/x64/forms.js';
-import { type Bits, Memory, memory, type Operand, register } from '../src/jit/x64/operands.js';
+import {
+  type Bits,
+  Masked,
+  MaskRegister,
+  Memory,
+  memory,
+  type Operand,
+  type Register,
+  register,
+  type VectorBits,
+  vector,
+} from '../src/jit/x64/operands.js';
 import { differences, encodingName, lengthOf } from './x64-decoder.js';
 import { hasObjdump, objdumpDifferences } from './x64-objdump.js';
 
 const REGISTERS = Array.from({ length: 16 }, (_, number) => number);
-const DISPLACEMENTS = [0, 1, -1, 127, 128, -128, -129, 0x7fff, -0x8000, 2 ** 31 - 1, -(2 ** 31)];
+// The last ones are beside the ends of what one byte can say where it counts 64 bytes.
+const DISPLACEMENTS = [0, 1, -1, 127, 128, -128, -129, 0x7fff, -0x8000, 2 ** 31 - 1, -(2 ** 31)].concat([
+  64,
+  -64,
+  65,
+  127 * 64,
+  128 * 64,
+  -128 * 64,
+  -129 * 64,
+]);
 const SCALES = [1, 2, 4, 8] as const;
 const SP = 4;
 
 /** Every base with every displacement, and every base with every index. */
-function memories(bits: Bits): Memory[] {
+function memories(bits: Bits | VectorBits): Memory[] {
   const plain = REGISTERS.flatMap((base) => DISPLACEMENTS.map((by) => memory(bits, base, by)));
   const withIndex = REGISTERS.flatMap((base) =>
     REGISTERS.filter((index) => index !== SP).map((index) => {
@@ -34,18 +54,38 @@ const NUMBERS = [0, 1, 2, 0x55]
 
 const WIDE = [0n, 1n, 0xffffffffn, 1n << 32n, 1n << 63n, (1n << 64n) - 1n, 0x123456789abcdef0n];
 
-function operandsOf({ role, bits }: OperandKind, form: Form): readonly Operand[] {
-  const width = (bits || form.bits) as Bits;
+function registersOf(bits: Bits | VectorBits, form: Form): Register[] {
+  if (bits <= 64) return REGISTERS.map((number) => register(number, bits as Bits));
+  const count = form.vector?.kind === 'EVEX' ? 32 : 16;
+  return Array.from({ length: count }, (_, number) => vector(number, bits as VectorBits));
+}
+
+const MASKS = [1, 2, 3, 4, 5, 6, 7].flatMap((mask) => [
+  { mask, others: 'clear' as const },
+  { mask, others: 'keep' as const },
+]);
+
+function operandsOf({ role, bits, maskable }: OperandKind, form: Form): readonly Operand[] {
+  const width = bits || form.bits;
+  const registers = registersOf(width, form);
   switch (role) {
     case 'r':
+      if (!maskable) return registers;
+      return [
+        ...registers,
+        ...registers.flatMap((one) => MASKS.map(({ mask, others }) => new Masked(one, mask, others))),
+      ];
+    case 'v':
     case 'o':
-      return REGISTERS.map((number) => register(number, width));
+      return registers;
+    case 'k':
+      return Array.from({ length: 8 }, (_, number) => new MaskRegister(number));
     case 'rm':
-      return [...REGISTERS.map((number) => register(number, width)), ...memories(width)];
+      return [...registers, ...memories(width)];
     case 'm':
       return memories(width);
     case 'a':
-      return [register(0, width)];
+      return [register(0, width as Bits)];
     case 'cl':
       return [register(1, 8)];
     case '1':
@@ -62,6 +102,19 @@ function* operandSets(form: Form): Generator<Operand[]> {
   if (lists.length === 2) {
     for (const a of first.slice(0, 16)) for (const b of second.slice(0, 16)) yield [a, b];
   }
+  // Of three registers every pair, with the third one changing.
+  if (lists.length === 3) {
+    const registers = lists.map((list) => list.slice(0, 32));
+    for (let i = 0; i < 32 * 32; i++) {
+      const [a, b] = [i % 32, i >> 5];
+      for (const [x, y, z] of [
+        [a, b, a ^ b],
+        [a, a ^ b, b],
+        [a ^ b, a, b],
+      ])
+        yield [x!, y!, z!].map((at, j) => registers[j]![at % registers[j]!.length]!);
+    }
+  }
   const rounds = 3 * Math.max(1, ...lists.map(({ length }) => length));
   for (let i = 0; i < rounds; i++) {
     yield lists.map((list, j) => list[(i + j * (5 + Math.floor(i / list.length))) % list.length]!);
@@ -76,7 +129,11 @@ function encoded(form: Form, operands: readonly Operand[]): Uint8Array {
 
 const plainForms = FORMS.filter(({ distanceBytes }) => distanceBytes === 0);
 const JUMPS = [
-  ...new Set(FORMS.filter(({ distanceBytes }) => distanceBytes > 0).map(({ mnemonic }) => mnemonic)),
+  ...new Set(
+    FORMS.filter(({ operands }) => operands.some(({ role }) => role === 'rel')).map(
+      ({ mnemonic }) => mnemonic,
+    ),
+  ),
 ];
 
 /** Every row with every set of operands, one behind the other. */
@@ -129,17 +186,22 @@ test.skipIf(!hasObjdump)('both decoders notice a byte that is not as meant', () 
   }
 });
 
-test.skipIf(!hasObjdump)('jumps of both lengths lead where objdump says too', () => {
-  const asm = new Assembler();
-  const labels = Array.from({ length: 400 }, () => asm.label());
-  labels.forEach((label, i) => {
-    asm.bind(label);
-    asm.jump(JUMPS[i % JUMPS.length] as Parameters<Assembler['jump']>[0], labels[(i * 7) % labels.length]!);
-  });
-  const { bytes, emitted } = asm.finish();
-  expect(objdumpDifferences(bytes, emitted)).toEqual([]);
-  expect(new Set(emitted.map(({ form }) => form)).size).toBe(FORMS.length - plainForms.length);
-});
+test.skipIf(!hasObjdump)(
+  'jumps of both lengths, and addresses of places, lead where objdump says too',
+  () => {
+    const asm = new Assembler();
+    const labels = Array.from({ length: 400 }, () => asm.label());
+    labels.forEach((label, i) => {
+      asm.bind(label);
+      asm.jump(JUMPS[i % JUMPS.length] as Parameters<Assembler['jump']>[0], labels[(i * 7) % labels.length]!);
+      if (i % 5 === 0) asm.address((i / 5) % 16, labels[(i * 11) % labels.length]!);
+    });
+    const { bytes, emitted } = asm.finish();
+    expect(differences(bytes, emitted)).toEqual([]);
+    expect(objdumpDifferences(bytes, emitted)).toEqual([]);
+    expect(new Set(emitted.map(({ form }) => form)).size).toBe(FORMS.length - plainForms.length);
+  },
+);
 
 test("every row's encoding is written as in the decoder's own table", () => {
   for (const form of plainForms) {
@@ -147,7 +209,7 @@ test("every row's encoding is written as in the decoder's own table", () => {
     const theirs = encodingName(encoded(form, operands))
       .replace(/^o\d+ /, '')
       .replace(/\+r[bwdo]/, '+r');
-    const ours = form.text.replace(/^.*: /, '').replace(/\b(66|F0|REX\.W) /g, '');
+    const ours = form.text.replace(/^.*: /, '').replace(/(?<![.\w])(66|F0|REX\.W) /g, '');
     expect(`${form.mnemonic} ${ours}`).toBe(`${form.mnemonic} ${theirs}`);
   }
 });
@@ -180,6 +242,22 @@ test.each([
   expect(Buffer.from(asm.finish().bytes).toString('hex')).toBe(bytes.replaceAll(' ', ''));
 });
 
+test('constants lie behind the code at a cache line, and their address is found', () => {
+  for (const before of [1, 50, 57, 58, 200]) {
+    const asm = new Assembler();
+    const first = asm.constant(Uint8Array.of(1, 2, 3));
+    const second = asm.constant(Uint8Array.of(4));
+    asm.address(11, asm.constants);
+    for (let i = 0; i < before; i++) asm.emit('cdq');
+    const { bytes, emitted, offsetOf } = asm.finish();
+    const at = offsetOf(asm.constants);
+    expect(at).toBe(Math.ceil((before + 7) / 64) * 64);
+    expect([first, second, ...bytes.subarray(at)]).toEqual([0, 3, 1, 2, 3, 4]);
+    expect(differences(bytes.subarray(0, before + 7), emitted)).toEqual([]);
+    expect(emitted[0]!.operands[1]).toBe(at);
+  }
+});
+
 test('an operand that no row takes is refused', () => {
   const asm = new Assembler();
   const eax = register(0, 32);
@@ -187,6 +265,12 @@ test('an operand that no row takes is refused', () => {
   expect(() => asm.emit('add', eax, 2 ** 32)).toThrow('no form of add takes');
   expect(() => asm.emit('add', register(0, 64), 2 ** 31)).toThrow('no form of add takes');
   expect(() => asm.emit('add', register(0, 8), 256)).toThrow('no form of add takes');
+  expect(() => asm.emit('vpand', vector(16, 256), vector(0, 256), vector(0, 256))).toThrow(
+    'no form of vpand',
+  );
+  expect(() =>
+    asm.emit('vpandq', new Masked(vector(1, 512), 1, 'keep'), vector(0, 512), vector(0, 512)),
+  ).toThrow('no form of vpandq takes register 1 of 512 bits under k1');
   expect(() => asm.emit('frobnicate')).toThrow('no form of frobnicate takes no operands');
 });
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Emitted } from '../src/jit/x64/assemble.js';
 import type { Form } from '../src/jit/x64/forms.js';
-import { meant, memoryText } from './x64-decoder.js';
+import { maskedText, meant, memoryText } from './x64-decoder.js';
 
 const version = spawnSync('objdump', ['--version']).stdout?.toString() ?? '';
 export const hasObjdump = version.includes('GNU objdump');
@@ -35,13 +35,28 @@ function disassembled(bytes: Uint8Array): Map<number, { length: number; text: st
   }
 }
 
-const SIZES: Readonly<Record<string, number>> = { BYTE: 1, WORD: 2, DWORD: 4, QWORD: 8 };
+const SIZES: Readonly<Record<string, number>> = {
+  BYTE: 1,
+  WORD: 2,
+  DWORD: 4,
+  QWORD: 8,
+  XMMWORD: 16,
+  YMMWORD: 32,
+  ZMMWORD: 64,
+};
+const MASKED = /^(\w+)\{(k\d)\}(\{z\})?$/;
+const RELATIVE = /^\[rip\+0x[\da-f]+\] +# (0x[\da-f]+)$/;
 const MEMORY = /^(?:(\w+) PTR )?\[(\w+)(?:\+(\w+)\*(\d))?([+-]0x[\da-f]+)?\]$/;
 
 /** A register in the other decoder's words, in which r8's lowest byte is R8L. */
 const registerText = (name: string): string => name.toUpperCase().replace(/^(R\d+)B$/, '$1L');
 
 function operandText(text: string, form: Form): string {
+  const [masked, register, mask, clears] = MASKED.exec(text) ?? [];
+  if (masked !== undefined)
+    return maskedText(registerText(register!), mask!.toUpperCase(), clears !== undefined);
+  const target = RELATIVE.exec(text)?.[1];
+  if (target !== undefined) return `to ${BigInt(target)}`;
   const [memory, size, base, index, scale, displacement = '+0x0'] = MEMORY.exec(text) ?? [];
   if (memory !== undefined) {
     const by = BigInt(displacement.slice(1)) * (displacement[0] === '-' ? -1n : 1n);

@@ -287,7 +287,7 @@ export class CodeArena {
 
   #publishBytes(code: MachineCode, linked: Linked | undefined): Placement {
     const granules = Math.max(1, Math.ceil(code.length / GRANULE));
-    const offset = this.#allocate(granules) * GRANULE;
+    const offset = this.#allocate(granules, code.alignment / GRANULE) * GRANULE;
     const chunk = this.#chunks.find(
       (candidate) => offset >= candidate.offset && offset < candidate.offset + candidate.length,
     )!;
@@ -312,11 +312,11 @@ export class CodeArena {
   }
 
   /** @returns the number of the first granule */
-  #allocate(granules: number): number {
-    const found = this.#free.take(granules);
+  #allocate(granules: number, multiple: number): number {
+    const found = this.#free.take(granules, multiple);
     if (found !== undefined) return found;
     this.#grow(granules * GRANULE);
-    return this.#free.take(granules)!;
+    return this.#free.take(granules, multiple)!;
   }
 
   #grow(atLeast: number): void {

@@ -8,15 +8,19 @@ interface Extent {
 export class Extents {
   readonly #runs: Extent[] = [];
 
-  /** Takes `length` granules from the first run that has them; undefined if none has. */
-  take(length: number): number | undefined {
-    const index = this.#runs.findIndex((run) => run.length >= length);
+  /** Takes `length` granules, from a multiple of `multiple` on, from the first run that has them; undefined if none has. */
+  take(length: number, multiple = 1): number | undefined {
+    const aligned = (run: Extent) => Math.ceil(run.start / multiple) * multiple;
+    const index = this.#runs.findIndex((run) => aligned(run) + length <= run.start + run.length);
     if (index === -1) return undefined;
     const run = this.#runs[index]!;
-    const { start } = run;
-    run.start += length;
-    run.length -= length;
-    if (run.length === 0) this.#runs.splice(index, 1);
+    const start = aligned(run);
+    const end = run.start + run.length;
+    const around = [
+      { start: run.start, length: start - run.start },
+      { start: start + length, length: end - start - length },
+    ];
+    this.#runs.splice(index, 1, ...around.filter((rest) => rest.length > 0));
     return start;
   }
 

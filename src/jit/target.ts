@@ -20,10 +20,42 @@ export interface Target {
   readonly fixedStrideLoop: () => MachineCode;
   /** `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets)`; the state's words are STREAM_STATE. */
   readonly keyStreamLoop: () => MachineCode;
+  /** `u64 probe(u32 *words)`: writes CPU_WORDS words that tell what the CPU has. */
+  readonly cpuProbe: () => MachineCode;
+  readonly tierOf: (words: Uint32Array) => Tier;
 }
 
-/** Words of a key stream's state. `position` is in and out, a byte offset in keys; `count` and `ended` are out. */
+/** What a CPU has for loops over many records: nothing special, AVX2, or AVX-512 with VBMI as well. */
+export const TIERS = ['scalar', 'avx2', 'avx512'] as const;
+export type Tier = (typeof TIERS)[number];
+
+/** A loop over many records with a format's own code inside. */
+export interface BulkCode {
+  readonly code: MachineCode;
+  /** Bytes behind a record that it may read. */
+  readonly overread: number;
+}
+
+/** Words of a fixed-stride loop's state: how many records by vector code, how many after them, and how far apart. */
+export const STRIDE_STATE = { fast: 0, count: 1, stride: 2 } as const;
+
+/**
+ * Words of a line loop's state: how many records, how far apart; how many of the last ones have too few bytes behind them for lines,
+ * and for the vector loop, whose address follows; whether to store past the caches.
+ */
+export const LINE_STATE = { count: 0, stride: 1, late: 2, slow: 3, vector: 4, streaming: 5 } as const;
+
+/** Words of a key stream's state. `position`, a byte offset in keys, and `count` are in and out; `ended` is out. */
 export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4, ended: 5 } as const;
+
+/** Where the offsets of each of several streams are, as multiples of one distance. */
+export const STREAM_PLACES = [0, 1, 2, 4] as const;
+
+/** Words of each stream in the state of a loop over several: those of a key stream, and the addresses of its buffers. */
+export const STREAM_WORDS = { ...STREAM_STATE, out: 6, keys: 7, offsets: 8 } as const;
+
+/** Of a probe's answer. */
+export const CPU_WORDS = 4;
 
 /**
  * What is known only where the code is placed: 8 bytes each for the address of the function that all helper calls go
@@ -42,7 +74,10 @@ export interface Relocation {
 export interface CodeSpec {
   readonly isa: Isa;
   readonly bytes: Uint8Array;
-  /** Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty without BPF. */
+  /**
+   * Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty where code
+   * does not follow the program's instructions: without BPF, and for what was lifted.
+   */
   readonly offsets: readonly number[];
   /** What a call must bring; undefined for code made from an unproven program, which is called unchecked. */
   readonly abi: Contract | undefined;
@@ -52,6 +87,8 @@ export interface CodeSpec {
   readonly relocations?: readonly Relocation[];
   /** What relocations for data refer to; each placement of the code has its own copy. Default: none. */
   readonly data?: readonly DataSection[];
+  /** Where it lies in memory: at a multiple of so many bytes, a power of two from 16 to 4096. Default: 16. */
+  readonly alignment?: number;
   /** A name for listings and profilers. */
   readonly name: string;
 }
@@ -66,6 +103,7 @@ export class MachineCode {
   readonly offsets: readonly number[];
   readonly abi: Contract | undefined;
   readonly needsAlignment: boolean;
+  readonly alignment: number;
   readonly relocations: readonly Relocation[];
   readonly data: readonly DataSection[];
   readonly name: string;
@@ -73,11 +111,12 @@ export class MachineCode {
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
     requireKey(key, COMPILED, 'machine code', 'compileX64 and emitNative');
-    this.#bytes = Uint8Array.from(spec.bytes);
+    this.#bytes = spec.bytes.slice();
     this.isa = spec.isa;
     this.offsets = Object.freeze([...spec.offsets]);
     this.abi = spec.abi;
     this.needsAlignment = spec.needsAlignment ?? false;
+    this.alignment = spec.alignment ?? 16;
     this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
     this.data = Object.freeze([...(spec.data ?? [])]);
     this.name = spec.name;

@@ -1,5 +1,5 @@
-// Instructions in a row, with labels. A jump is kept apart until the end: all start short, and those that do not
-// reach their label grow, which may push others out of reach, until nothing changes.
+// Instructions in a row, with labels, and constants behind them. A jump is kept apart until the end: all start short,
+// and those that do not reach their label grow, which may push others out of reach, until nothing changes.
 
 import { ByteBuffer } from './byte-buffer.js';
 import { encode, formFor, formsOf } from './encode.js';
@@ -39,6 +39,8 @@ interface Meant extends Place {
 interface Jump extends Place {
   /** Shortest first; the last one reaches everything. */
   readonly forms: readonly Form[];
+  /** What comes before the distance. */
+  readonly operands: readonly Operand[];
   readonly label: Label;
   form: Form;
   length: number;
@@ -47,11 +49,19 @@ interface Jump extends Place {
 // Each round takes a pass over all jumps; what is still growing after so many becomes long at once.
 const MAX_ROUNDS = 16;
 
+/** Of what lies behind the code, and of the code itself if there is something: a cache line, so that no constant crosses one. */
+export const CONSTANTS_ALIGNMENT = 64;
+/** int3. */
+export const TRAP = 0xcc;
+
 export class Assembler {
   readonly #code = new ByteBuffer();
   readonly #meant: (Meant | Jump)[] = [];
   readonly #jumps: Jump[] = [];
   readonly #labels: (Place | undefined)[] = [];
+  /** The first of the constants; bound when everything else is. */
+  readonly constants: Label = this.label();
+  readonly #pool = new ByteBuffer();
 
   /** Appends the shortest form of an instruction. */
   emit(mnemonic: string, ...operands: readonly Operand[]): void {
@@ -81,9 +91,34 @@ export class Assembler {
   }
 
   jump(mnemonic: 'jmp' | 'call' | `j${Condition}`, label: Label): void {
-    const forms = formsOf(mnemonic).filter(({ distanceBytes }) => distanceBytes !== 0);
-    const place = { at: this.#code.length, jumps: this.#jumps.length };
-    const jump: Jump = { ...place, forms, label, form: forms[0]!, length: lengthOf(forms[0]!) };
+    this.#jump(mnemonic, [], label);
+  }
+
+  /** Loads the address of a label. */
+  address(number: number, label: Label): void {
+    this.#jump('lea', [register(number)], label);
+  }
+
+  /** Puts bytes behind the code; returns their distance from `constants`, which starts at a multiple of CONSTANTS_ALIGNMENT. */
+  constant(bytes: Uint8Array): number {
+    const at = this.#pool.length;
+    for (const byte of bytes) this.#pool.byte(byte);
+    return at;
+  }
+
+  #jump(mnemonic: string, operands: readonly Operand[], label: Label): void {
+    const forms = relativeForms(mnemonic);
+    const form = forms[0]!;
+    const at = this.#code.length;
+    const jump: Jump = {
+      at,
+      jumps: this.#jumps.length,
+      forms,
+      operands,
+      label,
+      form,
+      length: lengthOf(form),
+    };
     this.#jumps.push(jump);
     this.#meant.push(jump);
   }
@@ -91,13 +126,24 @@ export class Assembler {
   finish(): Assembly {
     const before = this.#relax();
     const resolve = ({ at, jumps }: Place) => at + before[jumps]!;
-    const offsetOf = (label: Label) => resolve(this.#labels[label]!);
-    const emitted = this.#meant.map((meant): Emitted => {
-      const { form, length } = meant;
-      const operands = 'label' in meant ? [offsetOf(meant.label)] : meant.operands;
-      return { form, operands, offset: resolve(meant), length };
-    });
-    return { bytes: this.#join(offsetOf), emitted, offsetOf };
+    const codeLength = this.#code.length + before.at(-1)!;
+    const poolAt =
+      this.#pool.length === 0
+        ? codeLength
+        : Math.ceil(codeLength / CONSTANTS_ALIGNMENT) * CONSTANTS_ALIGNMENT;
+    const offsetOf = (label: Label) => (label === this.constants ? poolAt : resolve(this.#labels[label]!));
+    const meant = this.#meant;
+    return {
+      bytes: this.#join(offsetOf, poolAt),
+      get emitted() {
+        return meant.map((one): Emitted => {
+          const { form, length } = one;
+          const operands = 'label' in one ? [...one.operands, offsetOf(one.label)] : one.operands;
+          return { form, operands, offset: resolve(one), length };
+        });
+      },
+      offsetOf,
+    };
   }
 
   /** Chooses the length of every jump; returns the bytes of the first n jumps for each n. */
@@ -109,10 +155,10 @@ export class Assembler {
         before[i + 1] = before[i]! + length;
       });
       for (const jump of this.#jumps) {
+        if (jump.form === jump.forms.at(-1)) continue;
         const target = this.#labels[jump.label]!;
         const from = jump.at + before[jump.jumps]! + jump.length;
         if (reaches(jump.form, target.at + before[target.jumps]! - from) && round < MAX_ROUNDS) continue;
-        if (jump.form === jump.forms.at(-1)) continue;
         jump.form = jump.forms.at(-1)!;
         jump.length = lengthOf(jump.form);
         grown = true;
@@ -121,20 +167,35 @@ export class Assembler {
     return before;
   }
 
-  #join(offsetOf: (label: Label) => number): Uint8Array {
+  #join(offsetOf: (label: Label) => number, poolAt: number): Uint8Array {
     const source = this.#code.bytes();
+    if (this.#jumps.length === 0 && this.#pool.length === 0) return source;
     const out = new ByteBuffer();
     let copied = 0;
-    for (const { at, form, length, label } of this.#jumps) {
+    for (const { at, form, operands, length, label } of this.#jumps) {
       while (copied < at) out.byte(source[copied++]!);
-      encode(form, [offsetOf(label) - out.length - length], out);
+      encode(form, [...operands, offsetOf(label) - out.length - length], out);
     }
     while (copied < source.length) out.byte(source[copied++]!);
+    while (out.length < poolAt) out.byte(TRAP);
+    for (const byte of this.#pool.bytes()) out.byte(byte);
     return out.bytes();
   }
 }
 
-const lengthOf = (form: Form): number => form.opcode.length + form.distanceBytes;
+const relative = new Map<string, readonly Form[]>();
+
+/** The rows of a mnemonic that take a distance. */
+function relativeForms(mnemonic: string): readonly Form[] {
+  const known = relative.get(mnemonic);
+  if (known) return known;
+  const forms = formsOf(mnemonic).filter(({ distanceBytes }) => distanceBytes !== 0);
+  relative.set(mnemonic, forms);
+  return forms;
+}
+
+const lengthOf = ({ rexW, opcode, modrm, distanceBytes }: Form): number =>
+  (rexW ? 1 : 0) + opcode.length + (modrm === undefined ? 0 : 1) + distanceBytes;
 
 function reaches(form: Form, distance: number): boolean {
   const limit = 2 ** (8 * form.distanceBytes - 1);

@@ -1,7 +1,10 @@
 // A growing run of bytes.
 
+const NONE = new Uint8Array(0);
+const FIRST_BYTES = 256;
+
 export class ByteBuffer {
-  #bytes = new Uint8Array(256);
+  #bytes = NONE;
   length = 0;
 
   byte(value: number): void {
@@ -23,7 +26,7 @@ export class ByteBuffer {
   }
 
   #grow(): void {
-    const bytes = new Uint8Array(this.#bytes.length * 2);
+    const bytes = new Uint8Array(Math.max(FIRST_BYTES, this.#bytes.length * 2));
     bytes.set(this.#bytes);
     this.#bytes = bytes;
   }

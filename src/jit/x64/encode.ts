@@ -7,15 +7,28 @@
 //
 //   REX.R, X and B are bit 3 of reg, of index, and of rm, base or an opcode's register. mod: 0 no displacement,
 //   1 one byte, 2 four bytes, 3 rm is a register. rm 4 (rsp, r12) means that a SIB byte follows, whose index 4
-//   means none; mod 0 with rm 5 (rbp, r13) means something else, so these bases always have a displacement.
+//   means none; mod 0 with rm 5 (rbp, r13) means the end of the instruction plus four bytes, so these bases always
+//   have a displacement.
+//
+// Vector instructions have one of these in place of prefixes, REX and the first bytes of the opcode (vector-prefix.ts).
 
 import type { ByteBuffer } from './byte-buffer.js';
 import { FORMS, type Form, type OperandKind } from './forms.js';
-import { type Bits, Memory, type Operand, Register } from './operands.js';
+import {
+  type Bits,
+  Masked,
+  MaskRegister,
+  Memory,
+  type Operand,
+  Register,
+  type VectorBits,
+} from './operands.js';
+import { displacementUnit, vectorPrefix } from './vector-prefix.js';
 
 const REX = { present: 0x40, w: 8, r: 4, x: 2, b: 1 };
 const MOD = { none: 0, byte: 1, long: 2, register: 3 };
 const SIB_FOLLOWS = 4;
+const RELATIVE = 5;
 const NO_INDEX = 4;
 const NEEDS_DISPLACEMENT = 5;
 
@@ -44,17 +57,22 @@ export function takes(form: Form, operands: readonly Operand[]): boolean {
   return true;
 }
 
-function accepts({ role, bits }: OperandKind, operand: Operand, form: Form): boolean {
+function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: Form): boolean {
   switch (role) {
     case 'r':
+      if (operand instanceof Masked) return maskable && operand.register.bits === bits;
+      return isRegister(operand, bits, form);
     case 'o':
-      return operand instanceof Register && operand.bits === bits;
+    case 'v':
+      return isRegister(operand, bits, form);
+    case 'k':
+      return operand instanceof MaskRegister;
     case 'a':
       return operand instanceof Register && operand.bits === bits && operand.number === 0;
     case 'cl':
       return operand instanceof Register && operand.bits === 8 && operand.number === 1;
     case 'rm':
-      return (operand instanceof Register || operand instanceof Memory) && operand.bits === bits;
+      return (operand instanceof Memory && operand.bits === bits) || isRegister(operand, bits, form);
     case 'm':
       return operand instanceof Memory && (bits === 0 || operand.bits === bits);
     case '1':
@@ -69,47 +87,82 @@ function accepts({ role, bits }: OperandKind, operand: Operand, form: Form): boo
         typeof operand === 'number' && fits(operand, form.bits) && isSigned(wrap(operand, form.bits), bits)
       );
     case 'rel':
+    case 'rip':
       return false;
   }
 }
 
+/** Vector registers above 15 need the fifth bit that only EVEX has. */
+function isRegister(operand: Operand, bits: number, form: Form): boolean {
+  return (
+    operand instanceof Register &&
+    operand.bits === bits &&
+    (operand.number < 16 || form.vector?.kind === 'EVEX')
+  );
+}
+
 /** Whether a number is one of `bits` bits, signed or unsigned; 64-bit operations take what JavaScript can say. */
-function fits(value: number, bits: Bits): boolean {
-  return bits === 64 ? Number.isSafeInteger(value) : value >= -(2 ** (bits - 1)) && value < 2 ** bits;
+function fits(value: number, bits: Bits | VectorBits): boolean {
+  return bits >= 64 ? Number.isSafeInteger(value) : value >= -(2 ** (bits - 1)) && value < 2 ** bits;
 }
 
 /** A number of `bits` bits as a signed one. */
-function wrap(value: number, bits: Bits): number {
-  return bits === 64 ? value : (value << (32 - bits)) >> (32 - bits);
+function wrap(value: number, bits: Bits | VectorBits): number {
+  return bits >= 64 ? value : (value << (32 - bits)) >> (32 - bits);
 }
 
 const isSigned = (value: number, bits: number): boolean =>
   value >= -(2 ** (bits - 1)) && value < 2 ** (bits - 1);
 
-/** Appends an instruction; for a jump the distance is counted from the instruction's end. */
-export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer): void {
-  let reg: Register | undefined;
-  let rm: Register | Memory | undefined;
-  let inOpcode: Register | undefined;
-  let immediate: number | bigint = 0;
+/** What stands where in the encoding. */
+export interface Places {
+  reg?: Register | MaskRegister;
+  rm?: Register | Memory;
+  vvvv?: Register;
+  masked?: Masked;
+  inOpcode?: Register;
+  immediate: number | bigint;
+}
+
+function placesOf(form: Form, operands: readonly Operand[]): Places {
+  const places: Places = { immediate: 0 };
   for (let i = 0; i < operands.length; i++) {
     const operand = operands[i]!;
     const { role } = form.operands[i]!;
-    if (role === 'r') reg = operand as Register;
-    else if (role === 'rm' || role === 'm') rm = operand as Register | Memory;
-    else if (role === 'o') inOpcode = operand as Register;
-    else if (typeof operand === 'number' || typeof operand === 'bigint') immediate = operand;
+    if (role === 'r' || role === 'k') {
+      places.reg = operand instanceof Masked ? operand.register : (operand as Register | MaskRegister);
+      if (operand instanceof Masked) places.masked = operand;
+    } else if (role === 'v') places.vvvv = operand as Register;
+    else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
+    else if (role === 'o') places.inOpcode = operand as Register;
+    else if (typeof operand === 'number' || typeof operand === 'bigint') places.immediate = operand;
   }
-  for (const prefix of form.prefixes) out.byte(prefix);
-  const rex = rexOf(form, reg, rm ?? inOpcode);
-  if (rex !== 0) out.byte(rex);
+  return places;
+}
+
+/** Appends an instruction; for a jump, or memory relative to it, the distance is counted from the instruction's end. */
+export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer): void {
+  const places = placesOf(form, operands);
+  const { reg, rm, inOpcode } = places;
+  if (form.vector) {
+    vectorPrefix(form.vector, places, out);
+  } else {
+    for (const prefix of form.prefixes) out.byte(prefix);
+    const rex = rexOf(form, reg, rm ?? inOpcode);
+    if (rex !== 0) out.byte(rex);
+  }
   for (const byte of form.opcode) out.byte(inOpcode ? byte | (inOpcode.number & 7) : byte);
-  if (rm) modrm(typeof form.modrm === 'number' ? form.modrm : reg!.number, rm, out);
-  out.little(immediate, form.immediateBytes || form.distanceBytes);
+  if (rm) modrm(typeof form.modrm === 'number' ? form.modrm : reg!.number, rm, displacementUnit(form), out);
+  else if (form.modrm === 'r') out.byte((MOD.none << 6) | ((reg!.number & 7) << 3) | RELATIVE);
+  out.little(places.immediate, form.immediateBytes || form.distanceBytes);
 }
 
 /** The REX prefix, or 0 where none is needed: a high register, 64 bits, or one of spl, bpl, sil and dil. */
-function rexOf(form: Form, reg: Register | undefined, rm: Register | Memory | undefined): number {
+function rexOf(
+  form: Form,
+  reg: Register | MaskRegister | undefined,
+  rm: Register | Memory | undefined,
+): number {
   let rex = form.rexW ? REX.w : 0;
   let needed = rex !== 0 || isUniformByte(reg) || isUniformByte(rm);
   if (reg && reg.number >= 8) rex |= REX.r;
@@ -121,10 +174,11 @@ function rexOf(form: Form, reg: Register | undefined, rm: Register | Memory | un
 }
 
 /** Without REX these four numbers mean ah, ch, dh and bh. */
-const isUniformByte = (operand: Register | Memory | undefined): boolean =>
+const isUniformByte = (operand: Register | MaskRegister | Memory | undefined): boolean =>
   operand instanceof Register && operand.bits === 8 && operand.number >= 4 && operand.number < 8;
 
-function modrm(reg: number, rm: Register | Memory, out: ByteBuffer): void {
+/** `unit`: a displacement of one byte counts these bytes. */
+function modrm(reg: number, rm: Register | Memory, unit: number, out: ByteBuffer): void {
   const middle = (reg & 7) << 3;
   if (rm instanceof Register) {
     out.byte((MOD.register << 6) | middle | (rm.number & 7));
@@ -133,18 +187,22 @@ function modrm(reg: number, rm: Register | Memory, out: ByteBuffer): void {
   const { base, index, scale, displacement } = rm;
   const low = base.number & 7;
   const none = displacement === 0 && low !== NEEDS_DISPLACEMENT;
-  const mod = none ? MOD.none : isSigned(displacement, 8) ? MOD.byte : MOD.long;
+  const short = displacement / unit;
+  const isShort = Number.isInteger(short) && isSigned(short, 8);
+  const mod = none ? MOD.none : isShort ? MOD.byte : MOD.long;
   if (index || low === SIB_FOLLOWS) {
     out.byte((mod << 6) | middle | SIB_FOLLOWS);
     out.byte((Math.log2(scale) << 6) | ((index ? index.number & 7 : NO_INDEX) << 3) | low);
   } else {
     out.byte((mod << 6) | middle | low);
   }
-  if (mod === MOD.byte) out.byte(displacement & 0xff);
+  if (mod === MOD.byte) out.byte(short & 0xff);
   else if (mod === MOD.long) out.little(displacement, 4);
 }
 
 function describe(operand: Operand): string {
   if (operand instanceof Register) return `register ${operand.number} of ${operand.bits} bits`;
+  if (operand instanceof MaskRegister) return `k${operand.number}`;
+  if (operand instanceof Masked) return `${describe(operand.register)} under k${operand.mask}`;
   return operand instanceof Memory ? `memory of ${operand.bits} bits` : String(operand);
 }

@@ -4,21 +4,39 @@
 //
 //   operands   r32 ModRM.reg   rm32 ModRM.rm, register or memory   m32 ModRM.rm, memory   o32 low bits of the opcode
 //              a32 al, ax, eax, rax   cl   1   imm8 as wide as the operation   simm8 sign-extended to its width
-//              uimm8 a count   imm64   rel8, rel32 a jump
+//              uimm8 a count   imm64   rel8, rel32 a jump   rip32 memory at a distance, ModRM.rm
+//              registers of 128, 256 and 512 bits are vectors   v256 VEX.vvvv   k64 ModRM.reg, a mask register
+//              {k}{z} may be masked
 //   encoding   66, F0 prefixes   REX.W   hex opcode bytes   +r register in the last of them   /r ModRM
 //              /0 … /7 ModRM with that digit as its reg   ib iw id io immediate   cb cd distance of 1 or 4 bytes
+//              VEX.256.66.0F38.W1   EVEX.512.F3.0F.W0   prefix with vector length, implied prefix, opcode map and W
 //
-// A `?` stands for a width: one row each for 32 and 64 bits (REX.W). Among the rows of a mnemonic the first that
-// takes the operands is used, so shorter ones come first.
+// A `?` stands for a width: one row each for 32 and 64 bits (REX.W). A `*` stands for the length of a vector: one row
+// each for 128 and 256 bits. Among the rows of a mnemonic the first that takes the operands is used, so shorter ones
+// come first.
 
-import type { Bits } from './operands.js';
+import type { Bits, VectorBits } from './operands.js';
 
-type Role = 'r' | 'rm' | 'm' | 'o' | 'a' | 'cl' | '1' | 'imm' | 'simm' | 'uimm' | 'rel';
+type Role = 'r' | 'v' | 'k' | 'rm' | 'm' | 'o' | 'a' | 'cl' | '1' | 'imm' | 'simm' | 'uimm' | 'rel' | 'rip';
 
 export interface OperandKind {
   readonly role: Role;
   /** Of the register, memory, immediate or distance; 0 for memory that is only addressed. */
-  readonly bits: Bits | 0;
+  readonly bits: Bits | VectorBits | 0;
+  /** Whether a write mask may be put on it. */
+  readonly maskable: boolean;
+}
+
+/** The prefix of a vector instruction, its fields as the encoding has them. */
+export interface VectorPrefix {
+  readonly kind: 'VEX' | 'EVEX';
+  /** L: 0 for 128 bits, 1 for 256, 2 for 512. */
+  readonly length: number;
+  /** pp: the legacy prefix it stands for. */
+  readonly implied: number;
+  /** mmmmm: the opcode map. */
+  readonly map: number;
+  readonly w: 0 | 1;
 }
 
 export interface Form {
@@ -27,7 +45,8 @@ export interface Form {
   /** The row as it is written: operands and encoding. */
   readonly text: string;
   /** Width of the operation: immediates are taken modulo 2^bits. */
-  readonly bits: Bits;
+  readonly bits: Bits | VectorBits;
+  readonly vector: VectorPrefix | undefined;
   readonly prefixes: readonly number[];
   readonly rexW: boolean;
   readonly opcode: readonly number[];
@@ -89,6 +108,7 @@ const MOVES: readonly Row[] = [
   ['movsxd', 'r64 rm32', 'REX.W 63 /r'],
   ['cmovb', 'r64 rm64', 'REX.W 0F 42 /r'],
   ['lea', 'r? m', '8D /r'],
+  ['lea', 'r64 rip32', 'REX.W 8D /r'],
   ['bswap', 'o?', '0F C8+r'],
   ['xchg', 'rm? r?', '87 /r'],
   ['push', 'o64', '50+r'],
@@ -119,6 +139,52 @@ const REST: readonly Row[] = [
   ['ud2', '', '0F 0B'],
 ];
 
+const SYSTEM: readonly Row[] = [
+  ['cpuid', '', '0F A2'],
+  ['xgetbv', '', 'NP 0F 01 D0'],
+  ['sfence', '', 'NP 0F AE F8'],
+];
+
+const VECTOR_MOVES: readonly Row[] = [
+  ['vmovdqu', 'r* m*', 'VEX.*.F3.0F.WIG 6F /r'],
+  ['vmovdqu', 'm* r*', 'VEX.*.F3.0F.WIG 7F /r'],
+  ['vmovq', 'r128 m64', 'VEX.128.F3.0F.WIG 7E /r'],
+  ['vmovq', 'm64 r128', 'VEX.128.66.0F.WIG D6 /r'],
+  ['vmovd', 'm32 r128', 'VEX.128.66.0F.W0 7E /r'],
+  ['vpextrw', 'm16 r128 uimm8', 'VEX.128.66.0F3A.W0 15 /r ib'],
+  ['vpextrb', 'm8 r128 uimm8', 'VEX.128.66.0F3A.W0 14 /r ib'],
+  ['vpbroadcastq', 'r256 m64', 'VEX.256.66.0F38.W0 59 /r'],
+  ['vbroadcasti128', 'r256 m128', 'VEX.256.66.0F38.W0 5A /r'],
+  ['vinserti128', 'r256 v256 m128 uimm8', 'VEX.256.66.0F3A.W0 38 /r ib'],
+  ['vmovdqu64', 'r512 m512', 'EVEX.512.F3.0F.W1 6F /r'],
+  ['vmovdqu64', 'm512 r512', 'EVEX.512.F3.0F.W1 7F /r'],
+  ['vmovntdq', 'm512 r512', 'EVEX.512.66.0F.W0 E7 /r'],
+  ['vzeroupper', '', 'VEX.128.0F.WIG 77'],
+  ['kmovq', 'k64 m64', 'VEX.L0.0F.W1 90 /r'],
+];
+
+const VECTOR_OPERATIONS: readonly Row[] = [
+  ['vpshufb', 'r* v* rm*', 'VEX.*.66.0F38.WIG 00 /r'],
+  ['vpsrlvq', 'r* v* rm*', 'VEX.*.66.0F38.W1 45 /r'],
+  ['vpsllvq', 'r* v* rm*', 'VEX.*.66.0F38.W1 47 /r'],
+  ['vpand', 'r* v* rm*', 'VEX.*.66.0F.WIG DB /r'],
+  ['vpor', 'r* v* rm*', 'VEX.*.66.0F.WIG EB /r'],
+  ['vpxor', 'r* v* rm*', 'VEX.*.66.0F.WIG EF /r'],
+  ['vpaddb', 'r* v* rm*', 'VEX.*.66.0F.WIG FC /r'],
+  ['vpaddw', 'r* v* rm*', 'VEX.*.66.0F.WIG FD /r'],
+  ['vpaddd', 'r* v* rm*', 'VEX.*.66.0F.WIG FE /r'],
+  ['vpaddq', 'r* v* rm*', 'VEX.*.66.0F.WIG D4 /r'],
+  ['vpermb', 'r512{k}{z} v512 rm512', 'EVEX.512.66.0F38.W0 8D /r'],
+  ['vpmultishiftqb', 'r512 v512 rm512', 'EVEX.512.66.0F38.W1 83 /r'],
+  ['vpandq', 'r512 v512 rm512', 'EVEX.512.66.0F.W1 DB /r'],
+  ['vporq', 'r512 v512 rm512', 'EVEX.512.66.0F.W1 EB /r'],
+  ['vpxorq', 'r512 v512 rm512', 'EVEX.512.66.0F.W1 EF /r'],
+  ['vpaddb', 'r512 v512 rm512', 'EVEX.512.66.0F.WIG FC /r'],
+  ['vpaddw', 'r512 v512 rm512', 'EVEX.512.66.0F.WIG FD /r'],
+  ['vpaddd', 'r512 v512 rm512', 'EVEX.512.66.0F.W0 FE /r'],
+  ['vpaddq', 'r512 v512 rm512', 'EVEX.512.66.0F.W1 D4 /r'],
+];
+
 const LOCKED: readonly Row[] = [
   ['lock add', 'm? r?', 'F0 01 /r'],
   ['lock or', 'm? r?', 'F0 09 /r'],
@@ -142,6 +208,12 @@ const WIDTHS = [
 ];
 
 function widen([mnemonic, operands, encoding]: Row): Row[] {
+  if (encoding.includes('*'))
+    return ['128', '256'].map((bits) => [
+      mnemonic,
+      operands.replaceAll('*', bits),
+      encoding.replace('*', bits),
+    ]);
   if (!operands.includes('?')) return [[mnemonic, operands, encoding]];
   return WIDTHS.map(({ bits, prefix, imm }) => [
     mnemonic,
@@ -153,6 +225,9 @@ function widen([mnemonic, operands, encoding]: Row): Row[] {
 const IMMEDIATE = { ib: 1, iw: 2, id: 4, io: 8 } as const;
 const DISTANCE = { cb: 1, cd: 4 } as const;
 const PREFIXES = ['66', 'F0'];
+const VECTOR_LENGTHS = ['128', '256', '512'];
+const IMPLIED = ['', '66', 'F3', 'F2'];
+const MAPS = ['', '0F', '0F38', '0F3A'];
 
 function parse([mnemonic, operands, encoding]: Row): Form {
   const kinds = operands.split(' ').filter(Boolean).map(parseOperand);
@@ -167,20 +242,36 @@ function parse([mnemonic, operands, encoding]: Row): Form {
     operands: kinds,
     text: `${mnemonic} ${operands}: ${encoding}`,
     bits: kinds.find(({ bits }) => bits !== 0)?.bits || 64,
+    vector: parseVector(tokens[0]!),
     prefixes: bytes.filter(isPrefix).map((token) => Number.parseInt(token, 16)),
     rexW: tokens.includes('REX.W'),
     opcode: bytes.filter((token, i) => !isPrefix(token, i)).map((token) => Number.parseInt(token, 16)),
     modrm: digit === undefined || digit === 'r' ? digit : Number(digit),
     immediateBytes: find(IMMEDIATE) ?? 0,
-    distanceBytes: find(DISTANCE) ?? 0,
+    distanceBytes: kinds.some(({ role }) => role === 'rip') ? 4 : (find(DISTANCE) ?? 0),
   });
 }
 
+function parseVector(token: string): VectorPrefix | undefined {
+  const parts = token.split('.');
+  const [kind, length] = parts;
+  if (kind !== 'VEX' && kind !== 'EVEX') return undefined;
+  const place = (list: readonly string[]) => list.findIndex((name) => name !== '' && parts.includes(name, 2));
+  return {
+    kind,
+    length: Math.max(0, VECTOR_LENGTHS.indexOf(length!)),
+    implied: Math.max(0, place(IMPLIED)),
+    map: place(MAPS),
+    w: parts.includes('W1') ? 1 : 0,
+  };
+}
+
 function parseOperand(text: string): OperandKind {
-  if (text === 'cl') return { role: 'cl', bits: 8 };
-  if (text === '1') return { role: '1', bits: 8 };
-  const [, role, bits] = /^([a-z]+)(\d*)$/.exec(text)!;
-  return { role: role as Role, bits: Number(bits) as Bits | 0 };
+  const maskable = text.endsWith('{k}{z}');
+  if (text === 'cl') return { role: 'cl', bits: 8, maskable };
+  if (text === '1') return { role: '1', bits: 8, maskable };
+  const [, role, bits] = /^([a-z]+)(\d*)/.exec(text)!;
+  return { role: role as Role, bits: Number(bits) as Bits | VectorBits | 0, maskable };
 }
 
 /** Every instruction form. */
@@ -190,7 +281,10 @@ export const FORMS: readonly Form[] = [
   ...unaryRows(),
   ...MOVES,
   ...REST,
+  ...SYSTEM,
   ...LOCKED,
+  ...VECTOR_MOVES,
+  ...VECTOR_OPERATIONS,
   ...conditionRows(),
 ]
   .flatMap(widen)

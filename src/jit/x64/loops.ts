@@ -82,8 +82,8 @@ const state = (word: number) => memory(64, RBX, word * 8);
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets)`: walks a bcachefs key stream as
  * `walkKeys` does and returns why it ended, a STREAM_END. Packed keys go through `entry(dst, key)`.
- * state: STREAM_STATE; position is a byte offset in keys, and on a malformed key stays at it.
- * dst: 40 bytes, and offsets: one entry, for each of state.most keys. Reads nothing outside of keys … keys + end.
+ * state: STREAM_STATE; position is a byte offset in keys, and on a malformed key stays at it; count keys are done.
+ * dst: 40 bytes for each key to come; offsets: one entry for each of state.most keys. Reads nothing outside of keys … keys + end.
  */
 export function keyStreamLoop(): MachineCode {
   const asm = new Assembler();
@@ -100,7 +100,7 @@ export function keyStreamLoop(): MachineCode {
   move(asm, keys, RCX);
   move(asm, offsets, R8);
   asm.emit('mov', register(position), state(STREAM_STATE.position));
-  asm.emit('xor', register(count, 32), register(count, 32));
+  asm.emit('mov', register(count), state(STREAM_STATE.count));
 
   asm.bind(next);
   asm.emit('mov', register(remaining), state(STREAM_STATE.end));

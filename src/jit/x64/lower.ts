@@ -4,6 +4,7 @@
 import { addressed, type Instruction, type Program } from '../../bpf/program.js';
 import { ArgumentError } from '../../errors.js';
 import { VerifiedProgram } from '../../verifier/verified.js';
+import { type Lifted, lift } from '../lift.js';
 import { type MachineCode, makeCode, type Relocation } from '../target.js';
 import { enterFrame, type Frame, frameOf, leaveFrame, mapped } from './abi.js';
 import { load, store } from './access.js';
@@ -14,10 +15,13 @@ import type { Condition } from './forms.js';
 import { HelperCalls } from './helper.js';
 import type { Bits } from './operands.js';
 import { Relocations } from './relocations.js';
+import { assembleScalar } from './scalar.js';
 
 export interface CompileOptions {
   /** For listings and profilers. Default: 'bpf'. */
   readonly name?: string;
+  /** Whether code is made from what the program computes, if that has a slice form; false keeps to its instructions. Default: true. */
+  readonly lift?: boolean;
 }
 
 /**
@@ -29,7 +33,12 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
   if (!VerifiedProgram.is(verified)) {
     throw new ArgumentError('A-TYPE', 'not a verified program: pass what verify(program, contract) returns');
   }
-  const { assembly, offsets, relocations } = assembleX64(verified.program);
+  const { lift: lifts = true, name = 'bpf' } = options;
+  const lifted = lifts ? lift(verified) : undefined;
+  const { assembly, offsets, relocations } =
+    lifted && isNear(lifted)
+      ? { assembly: assembleScalar(lifted), offsets: [], relocations: [] }
+      : assembleX64(verified.program);
   return makeCode({
     isa: 'x64',
     bytes: assembly.bytes,
@@ -38,9 +47,12 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
     data: verified.program.data,
     abi: verified.contract,
     needsAlignment: verified.needsAlignment,
-    name: options.name ?? 'bpf',
+    name,
   });
 }
+
+/** Whether displacements of 32 bits reach all of the memory. */
+const isNear = ({ input, output }: Lifted): boolean => Math.max(input.bytes, output.bytes) < 2 ** 31;
 
 /** The code of a program with what was meant by it; `offsets` and `relocations` as in MachineCode. */
 export function assembleX64(program: Program): {

@@ -1,19 +1,39 @@
 // What an x86-64 instruction works on: registers by number and width, memory, immediates.
 
 export type Bits = 8 | 16 | 32 | 64;
+/** Widths of vector registers: xmm, ymm, zmm. */
+export type VectorBits = 128 | 256 | 512;
 
 export class Register {
   constructor(
-    /** 0 to 15, as in the encoding: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15. */
+    /**
+     * As in the encoding. Up to 64 bits: 0 to 15 are rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15. Wider ones are
+     * vectors: 0 to 15, and to 31 in instructions with an EVEX prefix.
+     */
     readonly number: number,
-    readonly bits: Bits,
+    readonly bits: Bits | VectorBits,
+  ) {}
+}
+
+/** A mask register, k0 to k7: one bit for each element of a vector. */
+export class MaskRegister {
+  constructor(readonly number: number) {}
+}
+
+/** A vector register of which the instruction writes the elements that the mask names; it clears the others, or keeps them. */
+export class Masked {
+  constructor(
+    readonly register: Register,
+    /** k1 to k7. */
+    readonly mask: number,
+    readonly others: 'clear' | 'keep',
   ) {}
 }
 
 /** `bits` wide memory at base + index * scale + displacement. */
 export class Memory {
   constructor(
-    readonly bits: Bits,
+    readonly bits: Bits | VectorBits,
     readonly base: Register,
     readonly displacement: number,
     readonly index?: Register,
@@ -22,7 +42,7 @@ export class Memory {
 }
 
 /** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
-export type Operand = Register | Memory | number | bigint;
+export type Operand = Register | MaskRegister | Masked | Memory | number | bigint;
 
 const ALL = [8, 16, 32, 64].map((bits) =>
   Array.from({ length: 16 }, (_, number) => Object.freeze(new Register(number, bits as Bits))),
@@ -33,8 +53,17 @@ export function register(number: number, bits: Bits = 64): Register {
   return ALL[bits === 8 ? 0 : bits === 16 ? 1 : bits === 32 ? 2 : 3]![number]!;
 }
 
+const VECTORS = [128, 256, 512].map((bits) =>
+  Array.from({ length: 32 }, (_, number) => Object.freeze(new Register(number, bits as VectorBits))),
+);
+
+/** Vector register `number` as xmm, ymm or zmm. */
+export function vector(number: number, bits: VectorBits): Register {
+  return VECTORS[bits === 128 ? 0 : bits === 256 ? 1 : 2]![number]!;
+}
+
 /** `bits` wide memory at the address in general register `base`, plus a signed 32-bit displacement. */
-export const memory = (bits: Bits, base: number, displacement = 0): Memory =>
+export const memory = (bits: Bits | VectorBits, base: number, displacement = 0): Memory =>
   new Memory(bits, register(base), displacement);
 
 /** `bits` wide memory at base + index * scale; any index but rsp. */

@@ -1,11 +1,15 @@
 import type { Target } from '../target.js';
 import { callTrampoline } from './abi.js';
+import { TRAP } from './assemble.js';
+import { cpuProbe, tierOf } from './cpu.js';
 import { fixedStrideLoop, keyStreamLoop } from './loops.js';
 
 export const X64: Target = {
   isa: 'x64',
-  trap: 0xcc /* int3 */,
+  trap: TRAP,
   callTrampoline,
   fixedStrideLoop,
   keyStreamLoop,
+  cpuProbe,
+  tierOf,
 };

@@ -1,0 +1,178 @@
+// Loops that belong to a format. They take longer to make than a few records take to unpack, so they are made when
+// enough records have gone by.
+
+import { EngineError } from '../errors.js';
+import { type BulkCode, STREAM_PLACES } from '../jit/target.js';
+import type { CodeArena, Routine } from './arena.js';
+import {
+  type BulkLoop,
+  callLines,
+  callStream,
+  callStreams,
+  callStride,
+  callVectorStride,
+  type Loops,
+  type StreamEnded,
+  type StreamRun,
+  type StrideRun,
+} from './run.js';
+
+/** Fewer are not worth the way to the first whole line. */
+const LEAST_FOR_LINES = 128;
+
+/** Streams of fewer keys, or of lengths that differ by more than this factor, are walked one by one. */
+const LEAST_TOGETHER = 8;
+const LENGTHS_TOGETHER = 4;
+
+/** Bytes start … end - 1 of `keys`, and room for `records` keys. */
+export interface Span {
+  readonly keys: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly out: Uint8Array;
+  readonly records: number;
+}
+
+export interface Walked {
+  readonly walk: StreamEnded;
+  readonly offsets: Uint32Array;
+}
+
+export class LazyLoop {
+  readonly #arena: CodeArena;
+  readonly #make: () => BulkCode | undefined;
+  #left: number;
+  #made: BulkLoop | undefined;
+
+  /** @param after how many records go by before it is made */
+  constructor(arena: CodeArena, make: () => BulkCode | undefined, after: number) {
+    this.#arena = arena;
+    this.#make = make;
+    this.#left = after;
+  }
+
+  /** The loop for the next `records` records; undefined while there were too few, and where it cannot be made. */
+  take(records: number): BulkLoop | undefined {
+    if (this.#left <= 0) return this.#made;
+    this.#left -= records;
+    if (this.#left > 0) return undefined;
+    this.#made = this.#place();
+    return this.#made;
+  }
+
+  /** In a sealed arena, and where there is no memory for it, there is no such loop: it only makes things faster. */
+  #place(): BulkLoop | undefined {
+    const bulk = this.#make();
+    try {
+      return bulk && { routine: this.#arena.place(bulk.code), overread: bulk.overread };
+    } catch (error) {
+      if (error instanceof EngineError) return undefined;
+      throw error;
+    }
+  }
+
+  free(): void {
+    this.#made?.routine.free();
+    this.#made = undefined;
+  }
+}
+
+export interface FormatLoops {
+  readonly stride: LazyLoop;
+  readonly stream: LazyLoop;
+  /** Several streams at once. */
+  readonly streams: LazyLoop;
+  /** For records so many bytes apart. */
+  readonly lines: (stride: number) => LazyLoop;
+}
+
+/** All loops of a format: the best that has been made serves. */
+export class BulkLoops {
+  readonly #arena: CodeArena;
+  readonly #routine: Routine;
+  readonly #rest: Loops;
+  readonly #own: FormatLoops;
+  readonly #keyU64s: number;
+  /** Line loops are for one stride; the last one is kept. */
+  #lines: { readonly stride: number; readonly loop: LazyLoop } | undefined;
+
+  constructor(arena: CodeArena, routine: Routine, rest: Loops, own: FormatLoops, keyU64s: number) {
+    this.#arena = arena;
+    this.#routine = routine;
+    this.#rest = rest;
+    this.#own = own;
+    this.#keyU64s = keyU64s;
+  }
+
+  stride(run: StrideRun): void {
+    const vector = this.#own.stride.take(run.count);
+    if (!vector) {
+      callStride(this.#arena, this.#rest.stride, this.#routine, run);
+      return;
+    }
+    const lines = this.#linesFor(run);
+    if (lines) callLines(this.#arena, lines, vector, this.#rest.stride, this.#routine, run);
+    else callVectorStride(this.#arena, vector, this.#rest.stride, this.#routine, run);
+  }
+
+  stream(run: StreamRun): StreamEnded {
+    const vector = this.#own.stream.take(run.offsets.length);
+    return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
+  }
+
+  /** Streams that are walked at once have their offsets in one array, so all offsets are made here. */
+  streams(spans: readonly Span[]): Walked[] {
+    const walked: Walked[] = new Array(spans.length);
+    const longestFirst = [...spans.keys()].sort((a, b) => spans[b]!.records - spans[a]!.records);
+    for (let i = 0; i < longestFirst.length; ) {
+      const group = longestFirst.slice(i, i + STREAM_PLACES.length);
+      const walks = this.#together(group.map((at) => spans[at]!)) ?? [this.#alone(spans[group[0]!]!)];
+      for (const walk of walks) walked[longestFirst[i++]!] = walk;
+    }
+    return walked;
+  }
+
+  #alone(span: Span): Walked {
+    const offsets = new Uint32Array(span.records);
+    return { walk: this.stream(this.#run(span, offsets)), offsets };
+  }
+
+  /** A group of streams at once, longest first; undefined where there are too few, or too different ones. */
+  #together(spans: readonly Span[]): Walked[] | undefined {
+    const [most, least] = [spans[0]!.records, spans.at(-1)!.records];
+    if (spans.length < STREAM_PLACES.length || least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER)
+      return undefined;
+    const records = spans.reduce((sum, span) => sum + span.records, 0);
+    const loop = this.#own.streams.take(records);
+    const single = this.#own.stream.take(records);
+    if (!loop || !single) return undefined;
+    const offsets = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
+    const runs = spans.map((span, i) => {
+      const start = STREAM_PLACES[i]! * most;
+      return this.#run(span, offsets.subarray(start, start + span.records));
+    });
+    const walks = callStreams(this.#arena, loop, single, this.#rest.stream, this.#routine, runs);
+    return walks.map((walk, i) => ({ walk, offsets: runs[i]!.offsets }));
+  }
+
+  // Object spread would be shorter, and takes microseconds.
+  #run({ out, keys, start, end }: Span, offsets: Uint32Array): StreamRun {
+    return { out, keys, start, end, keyU64s: this.#keyU64s, offsets };
+  }
+
+  free(): void {
+    this.#own.stride.free();
+    this.#own.stream.free();
+    this.#own.streams.free();
+    this.#lines?.loop.free();
+  }
+
+  #linesFor({ count, stride }: StrideRun): BulkLoop | undefined {
+    if (count < LEAST_FOR_LINES) return undefined;
+    if (this.#lines?.stride !== stride) {
+      this.#lines?.loop.free();
+      this.#lines = { stride, loop: this.#own.lines(stride) };
+    }
+    return this.#lines.loop.take(count);
+  }
+}

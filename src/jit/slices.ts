@@ -1,0 +1,253 @@
+// Values as sums of bit slices of memory, and what BPF's arithmetic does to them. An operation whose result is no
+// such sum gives undefined; so does every operation on undefined.
+//
+//   value = ((slice << to + slice << to + … + plus) mod 2^width) >> skip, zero-extended to 64 bits unless it is open
+
+/** Bits `from` … `from + bits - 1` of a memory region (lsb0: bit i is bit i%8 of byte i/8), at bit `to` of a value. */
+export interface Slice {
+  readonly from: number;
+  readonly bits: number;
+  readonly to: number;
+}
+
+/** A slice, and the number of the load that it came with. */
+export interface LoadedSlice extends Slice {
+  readonly load: number;
+}
+
+export interface Sum {
+  /** No two share a bit of the value; lowest first. */
+  readonly slices: readonly LoadedSlice[];
+  /** Whether the topmost slice's highest bit is copied into all bits above. */
+  readonly signed: boolean;
+  /** 0 … 2^width - 1. */
+  readonly plus: bigint;
+  /** 64 for every sum that cannot wrap. */
+  readonly width: number;
+  /** Whether the bits from `width` on may be anything. */
+  readonly open: boolean;
+  /** Low bits that were shifted out, but whose carry is part of the value; 0 where there is none. */
+  readonly skip: number;
+}
+
+type Slices = readonly LoadedSlice[];
+export type MaybeSum = Sum | undefined;
+
+export const constant = (value: bigint): Sum => sum([], value, 64, false);
+
+/** What a load of so many bits gives. */
+export const loaded = (from: number, bits: number, load: number): Sum =>
+  sum([{ from, bits, to: 0, load }], 0n, 64, false);
+
+export const isConstant = (value: Sum): boolean => value.slices.length === 0 && isWhole(value);
+
+const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
+
+/** The bit above the topmost slice. */
+function endOf(slices: Slices): number {
+  const top = slices.at(-1);
+  return top ? top.to + top.bits : 0;
+}
+
+function maskOf(slices: Slices): bigint {
+  let mask = 0n;
+  for (const { bits, to } of slices) mask |= ones(bits) << BigInt(to);
+  return mask;
+}
+
+function sum(slices: Slices, plus: bigint, width: number, signed: boolean, open = false): Sum {
+  if (open && width < 64)
+    return { slices, signed: signed && endOf(slices) < width, plus, width, open, skip: 0 };
+  const extends_ = signed && slices.length > 0 && endOf(slices) < width;
+  const wraps = width < 64 && (extends_ || (plus !== 0n && (plus + maskOf(slices)) >> BigInt(width) !== 0n));
+  return { slices, signed: extends_, plus, width: wraps ? width : 64, open: false, skip: 0 };
+}
+
+/** Whether no carry runs through the sum: each bit is a bit of a slice, or of `plus`, or a copy of the sign. */
+const isBitwise = ({ slices, signed, plus, skip }: Sum): boolean =>
+  skip === 0 && (plus === 0n || (!signed && (plus & maskOf(slices)) === 0n));
+
+/** Whether all 64 bits are known, and none was shifted out. */
+const isWhole = ({ width, skip }: Sum): boolean => width === 64 && skip === 0;
+
+/** The parts of slices that lie in bits start … end - 1 of the value, moved by `distance`. */
+function cut(slices: Slices, start: number, end: number, distance: number): Slices {
+  const last = slices.length - 1;
+  const whole = last < 0 || (slices[0]!.to >= start && slices[last]!.to + slices[last]!.bits <= end);
+  if (whole && distance === 0) return slices;
+  const kept: LoadedSlice[] = [];
+  for (const { from, bits, to, load } of slices) {
+    const low = Math.max(to, start);
+    const high = Math.min(to + bits, end);
+    if (low < high) kept.push({ from: from + low - to, bits: high - low, to: low + distance, load });
+  }
+  return kept;
+}
+
+/** value mod 2^bits. */
+export function truncate(value: MaybeSum, bits: number): MaybeSum {
+  if (!value || value.skip + bits >= value.width) return value;
+  const { slices, plus, signed, skip } = value;
+  const end = skip + bits;
+  const clipped = endOf(slices) > end;
+  if (!clipped && !signed && plus === 0n && !value.open) return value;
+  const low = plus === 0n ? plus : BigInt.asUintN(end, plus);
+  const cutSum = sum(cut(slices, 0, end, 0), low, end, signed && !clipped);
+  return skip === 0 ? cutSum : { ...cutSum, skip };
+}
+
+export function shiftLeft(value: MaybeSum, count: number): MaybeSum {
+  if (!value || count === 0) return value;
+  if (value.skip > 0) return undefined;
+  const width = Math.min(64, value.width + count);
+  const plus = value.plus === 0n ? 0n : BigInt.asUintN(width, value.plus << BigInt(count));
+  const slices = cut(value.slices, 0, width - count, count);
+  const signed = value.signed && endOf(value.slices) <= width - count;
+  return sum(slices, plus, width, signed, value.open);
+}
+
+export function shiftRight(value: MaybeSum, count: number): MaybeSum {
+  if (!value || count === 0) return value;
+  const { plus, width, signed, open, skip } = value;
+  if (skip + count >= width) return open ? undefined : constant(0n);
+  const slices = cut(value.slices, count, 64, -count);
+  const carries = plus !== 0n && BigInt.asUintN(count, plus) !== 0n && !isBitwise(value);
+  if (skip > 0 || carries || (signed && slices.length === 0)) return { ...value, skip: skip + count };
+  return sum(slices, plus === 0n ? plus : plus >> BigInt(count), width - count, signed, open);
+}
+
+/** Shifts the 64-bit value right and copies its sign. */
+export function shiftRightSigned(value: MaybeSum, count: number): MaybeSum {
+  if (!value || count === 0) return value;
+  const { slices, plus, width, signed, open, skip } = value;
+  if (open || skip > 0) return undefined;
+  if (slices.length === 0) return constant(BigInt.asUintN(64, BigInt.asIntN(64, plus) >> BigInt(count)));
+  const positive = width < 64 || (!signed && (plus + maskOf(slices)) >> 63n === 0n);
+  if (positive) return shiftRight(value, count);
+  if (plus !== 0n || (!signed && endOf(slices) !== 64)) return undefined;
+  const rest = cut(slices, count, 64, -count);
+  return rest.length === 0 ? undefined : sum(rest, 0n, 64, true);
+}
+
+/** The low `from` bits, sign-extended to 64. */
+export const signExtend = (value: MaybeSum, from: number): MaybeSum =>
+  shiftRightSigned(shiftLeft(truncate(value, from), 64 - from), 64 - from);
+
+/** All slices of both, lowest first; undefined if two share a bit. */
+function union(a: Slices, b: Slices): Slices | undefined {
+  if (a.length === 0) return b;
+  if (b.length === 0) return a;
+  const both = [...a, ...b].sort((one, other) => one.to - other.to);
+  for (let i = 1; i < both.length; i++) {
+    if (both[i - 1]!.to + both[i - 1]!.bits > both[i]!.to) return undefined;
+  }
+  return both;
+}
+
+/** (a + b) mod 2^bits; of operands that are known in part, what follows from it. */
+export function add(a: MaybeSum, b: MaybeSum, bits: number): MaybeSum {
+  if (!a || !b || a.skip > 0 || b.skip > 0) return undefined;
+  const known = Math.min(bits, a.width, b.width);
+  const [one, other] = [truncate(a, known), truncate(b, known)];
+  if (!one || !other) return undefined;
+  const slices = union(one.slices, other.slices);
+  if (!slices || (one.signed && other.signed)) return undefined;
+  const signed = one.signed ? one : other.signed ? other : undefined;
+  if (signed && endOf(signed.slices) !== endOf(slices)) return undefined;
+  const plus = BigInt.asUintN(known, one.plus + other.plus);
+  return sum(slices, plus, known, signed !== undefined, known < bits);
+}
+
+/** The bits that may be 1. */
+function support(value: Sum): bigint {
+  const { slices, plus, width, signed, open, skip } = value;
+  if (open || skip > 0) return ones(64);
+  const bits = maskOf(slices);
+  if (signed) return plus === 0n ? bits | (ones(width) ^ ones(endOf(slices))) : ones(width);
+  if (isBitwise(value)) return bits | plus;
+  return width < 64 ? ones(width) : BigInt.asUintN(64, ones((bits + plus).toString(2).length));
+}
+
+export function or(a: MaybeSum, b: MaybeSum): MaybeSum {
+  if (!a || !b) return undefined;
+  if ((support(a) & support(b)) === 0n) return add(a, b, 64);
+  if (isConstant(b)) return orConstant(a, b.plus);
+  return isConstant(a) ? orConstant(b, a.plus) : undefined;
+}
+
+function orConstant(value: Sum, bits: bigint): MaybeSum {
+  const { slices, plus, signed } = value;
+  if (!isBitwise(value) || !isWhole(value)) return undefined;
+  if (signed && bits >> BigInt(slices.at(-1)!.to) !== 0n) return undefined;
+  return sum(keep(slices, ~bits), plus | bits, 64, signed);
+}
+
+/** (a ^ b) mod 2^bits. */
+export function xor(a: MaybeSum, b: MaybeSum, bits: number): MaybeSum {
+  if (!a || !b) return undefined;
+  if (isConstant(a) && isConstant(b)) return truncate(constant(a.plus ^ b.plus), bits);
+  // Inverting the topmost bit is adding to it.
+  const inverts = isConstant(b) && BigInt.asUintN(bits, b.plus) === 1n << BigInt(bits - 1);
+  if (inverts || (support(a) & support(b)) === 0n) return add(a, b, bits);
+  if (!isConstant(b)) return isConstant(a) ? xor(b, a, bits) : undefined;
+  if (!isBitwise(a) || !isWhole(a) || a.signed || (maskOf(a.slices) & b.plus) !== 0n) return undefined;
+  return truncate(sum(a.slices, a.plus ^ b.plus, 64, false), bits);
+}
+
+export function and(a: MaybeSum, b: MaybeSum): MaybeSum {
+  if (!a || !b) return undefined;
+  if (isConstant(b)) return andConstant(a, b.plus);
+  return isConstant(a) ? andConstant(b, a.plus) : undefined;
+}
+
+function andConstant(value: Sum, mask: bigint): MaybeSum {
+  if ((mask & (mask + 1n)) === 0n) return truncate(value, mask === 0n ? 0 : mask.toString(2).length);
+  const { slices, plus, signed } = value;
+  if (!isBitwise(value) || !isWhole(value) || (signed && mask >> BigInt(endOf(slices)) !== 0n))
+    return undefined;
+  return sum(keep(slices, mask), plus & mask, 64, false);
+}
+
+/** The parts of slices at the 1 bits of a mask. */
+function keep(slices: Slices, mask: bigint): Slices {
+  const low = Number(BigInt.asIntN(32, mask));
+  const high = Number(BigInt.asIntN(32, mask >> 32n));
+  const has = (bit: number) => ((bit < 32 ? low >> bit : high >> (bit - 32)) & 1) === 1;
+  const kept: LoadedSlice[] = [];
+  for (const { from, bits, to, load } of slices) {
+    for (let bit = to; bit < to + bits; ) {
+      const start = bit;
+      while (bit < to + bits && has(bit)) bit++;
+      if (bit > start) kept.push({ from: from + start - to, bits: bit - start, to: start, load });
+      else bit++;
+    }
+  }
+  return kept;
+}
+
+/** The low `bits` bits with their bytes turned round. */
+export function swap(value: MaybeSum, bits: number): MaybeSum {
+  const low = truncate(value, bits);
+  if (!low || low.signed || !isBitwise(low) || !isWhole(low)) return undefined;
+  const slices: LoadedSlice[] = [];
+  let plus = 0n;
+  for (let byte = bits - 8; byte >= 0; byte -= 8) {
+    const to = bits - 8 - byte;
+    slices.push(...cut(low.slices, byte, byte + 8, to - byte));
+    plus |= ((low.plus >> BigInt(byte)) & 0xffn) << BigInt(to);
+  }
+  return sum(slices, plus, 64, false);
+}
+
+/** Whether a value's low bits are those of the other, whose width is no greater. */
+export function continues(value: Sum, { slices, plus, width }: Sum): boolean {
+  const low = cut(value.slices, 0, width, 0);
+  return (
+    BigInt.asUintN(width, value.plus) === plus &&
+    low.length === slices.length &&
+    low.every(({ from, bits, to, load }, i) => {
+      const other = slices[i]!;
+      return from === other.from && bits === other.bits && to === other.to && load === other.load;
+    })
+  );
+}

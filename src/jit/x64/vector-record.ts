@@ -1,0 +1,234 @@
+// One record in AVX2, as a piece of straight-line code for the loops in bulk.ts: chunks of 32 bytes in ymm registers, what
+// is left of the record in smaller ones. Constants are loaded before the loop as far as there are registers.
+
+import type { Lifted } from '../lift.js';
+import type { Assembler } from './assemble.js';
+import { Memory, memory, type Register, type VectorBits, vector } from './operands.js';
+import { type Chunk, chunkOf, fitsInto, isWhole } from './vector-plan.js';
+import { type Load, type Term, termsOf } from './vector-terms.js';
+
+/** Memory of `bits` bits, `offset` bytes into a record. */
+export type Place = (bits: 8 | 16 | 32 | 64 | VectorBits, offset: number) => Memory;
+
+interface Part {
+  readonly chunk: Chunk;
+  readonly terms: readonly Term[];
+  readonly bits: 128 | 256;
+}
+
+export interface RecordPlan {
+  readonly parts: readonly Part[];
+  /** The loads, each once. */
+  readonly loads: readonly Load[];
+  readonly outputBytes: number;
+  /** Bytes from the start of a record that may be read. */
+  readonly reach: number;
+}
+
+const SPAN_BYTES = [32, 16, 8, 4, 2, 1];
+// A record that needs more is no faster than scalar code.
+const MOST_TERMS = 12;
+const VECTOR_REGISTERS = 16;
+/** As many loads are kept in registers; where there are more, each term loads anew. */
+const MOST_LOADS = 4;
+
+/** undefined for a record that does not lend itself to it. */
+export function planRecord(lifted: Lifted): RecordPlan | undefined {
+  if (!isWhole(lifted)) return undefined;
+  const sizes = spanSizes(lifted.output.bytes);
+  const plans = [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order));
+  const [best] = plans.sort((a, b) => operations(a) - operations(b));
+  const terms = best!.parts.reduce((sum, part) => sum + part.terms.length, 0);
+  return terms <= MOST_TERMS ? best : undefined;
+}
+
+function spanSizes(bytes: number): number[] {
+  const sizes: number[] = [];
+  for (let left = bytes; left > 0; left -= sizes.at(-1)!)
+    sizes.push(SPAN_BYTES.find((size) => size <= left)!);
+  return sizes;
+}
+
+function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[]): RecordPlan {
+  let byte = 0;
+  const spans = sizes.map((bytes) => ({ byte: (byte += bytes) - bytes, bytes }));
+  const fitting = pieces.filter((piece) => fitsInto(piece, spans));
+  const own = pieces.filter((piece) => !fitsInto(piece, spans));
+  // Stored over the others, so these come last.
+  const ownChunks = own.map((piece) => chunkOf([piece], { byte: piece.byte, bytes: piece.size }));
+  const chunks = [...spans.map((span) => chunkOf(fitting, span)), ...ownChunks];
+  const parts = chunks.map(
+    (chunk): Part => ({
+      chunk,
+      terms: termsOf(chunk, input.bytes),
+      bits: chunk.bytes > 16 ? 256 : 128,
+    }),
+  );
+  const loads = distinctLoads(parts.flatMap((part) => part.terms.map(({ load }) => load)));
+  const ends = loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes));
+  return { parts, loads, outputBytes: output.bytes, reach: Math.max(0, ...ends) };
+}
+
+/** A load of both halves serves those who want its lower half only. */
+function distinctLoads(loads: readonly Load[]): Load[] {
+  const kept: Load[] = [];
+  const wideFirst = loads.toSorted(
+    (a, b) => Number(a.from[1] === undefined) - Number(b.from[1] === undefined),
+  );
+  for (const load of wideFirst) if (!kept.some((other) => serves(other, load))) kept.push(load);
+  return kept;
+}
+
+const serves = (load: Load, wanted: Load): boolean =>
+  load.bytes === wanted.bytes &&
+  load.from[0] === wanted.from[0] &&
+  (wanted.from[1] === undefined || wanted.from[1] === load.from[1]);
+
+/** How many instructions a record takes, without loads. */
+export function operations({ parts }: RecordPlan): number {
+  let count = 0;
+  for (const { chunk, terms } of parts) {
+    count += 1 + chunk.adds.length + (chunk.flip ? 1 : 0) + Math.max(0, terms.length - 1);
+    for (const { right, left, mask } of terms) count += 1 + [right, left, mask].filter(Boolean).length;
+  }
+  return count;
+}
+
+interface Constant {
+  readonly at: number;
+  readonly register: number | undefined;
+}
+
+export class VectorRecord {
+  readonly #asm: Assembler;
+  readonly #plan: RecordPlan;
+  /** General register with the address of the constants. */
+  readonly #base: number;
+  readonly #constants = new Map<string, Constant>();
+  readonly #keeps: boolean;
+
+  constructor(asm: Assembler, plan: RecordPlan, base: number) {
+    this.#asm = asm;
+    this.#plan = plan;
+    this.#base = base;
+    this.#keeps = plan.loads.length <= MOST_LOADS;
+  }
+
+  /** Loads the constants; before the loop. */
+  prepare(): void {
+    const asm = this.#asm;
+    asm.address(this.#base, asm.constants);
+    let free = this.#temporary + 1;
+    for (const { chunk, terms, bits } of this.#plan.parts) {
+      const values = terms.flatMap(({ shuffle, right, left, mask }) => [shuffle, right, left, mask]);
+      for (const value of [...values, chunk.flip, ...chunk.adds.map((add) => add.value)]) {
+        const key = value && keyOf(value, bits);
+        if (!key || this.#constants.has(key)) continue;
+        const register = free < VECTOR_REGISTERS ? free++ : undefined;
+        const at = asm.constant(padded(value, bits));
+        this.#constants.set(key, { at, register });
+        if (register !== undefined) asm.emit('vmovdqu', vector(register, bits), memory(bits, this.#base, at));
+      }
+    }
+  }
+
+  /** Unpacks one record. */
+  emit(source: Place, target: Place): void {
+    if (this.#keeps)
+      for (const [register, load] of this.#plan.loads.entries()) this.#load(register, load, source);
+    for (const part of this.#plan.parts) this.#part(part, source, target);
+  }
+
+  /** Where a chunk is put together; behind the registers that hold loads. */
+  get #result(): number {
+    return this.#keeps ? this.#plan.loads.length : 1;
+  }
+
+  get #temporary(): number {
+    return this.#result + 1;
+  }
+
+  #load(register: number, { from: [low, high], bytes }: Load, source: Place): void {
+    const asm = this.#asm;
+    const [xmm, ymm] = [vector(register, 128), vector(register, 256)];
+    if (bytes === 8) {
+      if (high === undefined) asm.emit('vmovq', xmm, source(64, low));
+      else asm.emit('vpbroadcastq', ymm, source(64, low));
+    } else if (high === low) {
+      asm.emit('vbroadcasti128', ymm, source(128, low));
+    } else {
+      asm.emit('vmovdqu', xmm, source(128, low));
+      if (high !== undefined) asm.emit('vinserti128', ymm, ymm, source(128, high), 1);
+    }
+  }
+
+  #part({ chunk, terms, bits }: Part, source: Place, target: Place): void {
+    const asm = this.#asm;
+    const result = vector(this.#result, bits);
+    let value: Register | undefined;
+    for (const term of terms) {
+      const into = value ? vector(this.#temporary, bits) : result;
+      this.#term(term, into, source);
+      if (value) asm.emit('vpor', result, result, into);
+      value = result;
+    }
+    const combine = (mnemonic: string, constant: Uint8Array) => {
+      const operand = this.#constant(constant, bits);
+      if (value) asm.emit(mnemonic, result, value, operand);
+      else if (operand instanceof Memory) asm.emit('vmovdqu', result, operand);
+      value = value || operand instanceof Memory ? result : operand;
+    };
+    if (chunk.flip) combine('vpxor', chunk.flip);
+    for (const add of chunk.adds) combine(ADD[add.bits], add.value);
+    if (!value) asm.emit('vpxor', result, result, result);
+    store(asm, chunk, value ?? result, target);
+  }
+
+  #term({ load, shuffle, right, left, mask }: Term, into: Register, source: Place): void {
+    const asm = this.#asm;
+    const { bits } = into;
+    const kept = this.#plan.loads.findIndex((other) => serves(other, load));
+    if (!this.#keeps) this.#load(0, load, source);
+    const from = vector(this.#keeps ? kept : 0, bits as VectorBits);
+    asm.emit('vpshufb', into, from, this.#constant(shuffle, bits));
+    if (right) asm.emit('vpsrlvq', into, into, this.#constant(right, bits));
+    if (left) asm.emit('vpsllvq', into, into, this.#constant(left, bits));
+    if (mask) asm.emit('vpand', into, into, this.#constant(mask, bits));
+  }
+
+  #constant(value: Uint8Array, bits: number): Register | Memory {
+    const { at, register } = this.#constants.get(keyOf(value, bits))!;
+    const width = bits as VectorBits;
+    return register === undefined ? memory(width, this.#base, at) : vector(register, width);
+  }
+}
+
+export const ADD = { 8: 'vpaddb', 16: 'vpaddw', 32: 'vpaddd', 64: 'vpaddq' } as const;
+
+/** What is behind the value is not stored. */
+function padded(value: Uint8Array, bits: number): Uint8Array {
+  const bytes = new Uint8Array(bits / 8);
+  bytes.set(value);
+  return bytes;
+}
+
+const keyOf = (value: Uint8Array, bits: number): string => `${bits} ${Buffer.from(value).toString('hex')}`;
+
+function store(asm: Assembler, { byte, bytes }: Chunk, from: Register, target: Place): void {
+  if (bytes === 32) asm.emit('vmovdqu', target(256, byte), from);
+  else if (bytes === 16) asm.emit('vmovdqu', target(128, byte), from);
+  else if (bytes === 8) asm.emit('vmovq', target(64, byte), from);
+  else if (bytes === 4) asm.emit('vmovd', target(32, byte), from);
+  else if (bytes === 2) asm.emit('vpextrw', target(16, byte), from, 0);
+  else asm.emit('vpextrb', target(8, byte), from, 0);
+}
+
+/** Copies the 40 bytes of an unpacked key by way of registers that hold no constants. */
+export function copyKey(asm: Assembler, source: Place, target: Place): void {
+  for (const byte of [0, 16]) {
+    asm.emit('vmovdqu', vector(0, 128), source(128, byte));
+    asm.emit('vmovdqu', target(128, byte), vector(0, 128));
+  }
+  asm.emit('vmovq', vector(0, 128), source(64, 32));
+  asm.emit('vmovq', target(64, 32), vector(0, 128));
+}

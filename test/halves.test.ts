@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import {
+  bigintOf,
+  halvesOf,
+  isZero,
+  onesAt,
+  or,
+  overlaps,
+  shiftLeft,
+  signedImmediate,
+  sumFits,
+  truncate,
+} from '../src/jit/x64/halves.js';
+import { VALUES } from './boundary-values.js';
+
+const u64 = (value: bigint) => BigInt.asUintN(64, value);
+
+test('two halves are the number that they came from', () => {
+  for (const value of VALUES) {
+    expect(bigintOf(halvesOf(u64(value)))).toBe(u64(value));
+    expect(isZero(halvesOf(u64(value)))).toBe(u64(value) === 0n);
+  }
+});
+
+test('they are shifted by every count, cut at every width and tell immediates as bigints do', () => {
+  for (const value of VALUES.map(u64)) {
+    const halves = halvesOf(value);
+    for (let count = 0; count < 64; count++) {
+      expect(bigintOf(shiftLeft(halves, count))).toBe(u64(value << BigInt(count)));
+      expect(bigintOf(shiftLeft(halves, -count))).toBe(value >> BigInt(count));
+    }
+    for (let bits = 0; bits <= 64; bits++)
+      expect(bigintOf(truncate(halves, bits))).toBe(BigInt.asUintN(bits, value));
+    const signed = BigInt.asIntN(32, value);
+    expect(signedImmediate(halves)).toBe(u64(signed) === value ? Number(signed) : undefined);
+  }
+});
+
+test('they are joined, compared and added as bigints are', () => {
+  for (const a of VALUES.map(u64)) {
+    for (const b of VALUES.map(u64)) {
+      const [x, y] = [halvesOf(a), halvesOf(b)];
+      expect(bigintOf(or(x, y))).toBe(a | b);
+      expect(overlaps(x, y)).toBe((a & b) !== 0n);
+      for (const bits of [8, 16, 32, 64]) {
+        if (a >> BigInt(bits) !== 0n || b >> BigInt(bits) !== 0n) continue;
+        expect([a, b, bits, sumFits(x, y, bits)]).toEqual([a, b, bits, (a + b) >> BigInt(bits) === 0n]);
+      }
+    }
+  }
+});
+
+test('runs of ones lie where they are wanted', () => {
+  for (let bits = 1; bits <= 64; bits++) {
+    for (let to = 0; to + bits <= 64; to++)
+      expect(bigintOf(onesAt(bits, to))).toBe(((1n << BigInt(bits)) - 1n) << BigInt(to));
+  }
+});
