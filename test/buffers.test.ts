@@ -80,6 +80,27 @@ describe('the end of a buffer', () => {
   });
 });
 
+it('offsets so large that sums of them are rounded lead nowhere', () => {
+  const text = `
+    r4 = 0x1fffffffffffff ll
+    r0 = 0
+    r1 += r4
+    r1 += r3
+    if r1 >= r2 goto out
+    r0 = *(u16 *)(r1 + 0)
+  out:
+    exit`;
+  const min = 2n ** 64n - 2n ** 53n + 1n;
+  const contract: Contract = {
+    args: [
+      { kind: 'buffer', access: 'read', maxBytes: 100 },
+      { kind: 'end', of: 0 },
+      { kind: 'scalar', min, max: min + 100n },
+    ],
+  };
+  expect(() => verify(assemble(text), contract)).toThrow(/r1/);
+});
+
 describe('the length of a buffer', () => {
   it('makes known what lies within it', () => {
     const buffer = Uint8Array.from({ length: 20 }, (_, i) => i + 1);
@@ -123,6 +144,22 @@ describe('arguments', () => {
     [[{ kind: 'end', of: 1 }], /is the end of args\[1\], which is no buffer/],
     [[{ kind: 'scalar' }, { kind: 'length', of: 0 }], /which is no buffer/],
     [[{ kind: 'length', of: undefined }], /which is no buffer/],
+    [
+      [
+        { kind: 'buffer', access: 'read' },
+        { kind: 'end', of: [0] },
+      ],
+      /which is no buffer/,
+    ],
+    [
+      [
+        { kind: 'buffer', access: 'read' },
+        { kind: 'end', of: '0' },
+      ],
+      /which is no buffer/,
+    ],
+    [[{ kind: 'memory', bytes: 1, access: 5n }], /access must be/],
+    [[{ kind: 'scalar', min: Symbol('one') }], /min and max must be bigints/],
     [[{ kind: 'buffer', access: 'rw' }], /access must be/],
     [[{ kind: 'buffer', access: 'read', minBytes: 2, maxBytes: 1 }], /minBytes 2 is more/],
     [[{ kind: 'memory', bytes: 8, access: 'read', align: 3 }], /align must be 1, 2, 4 or 8/],

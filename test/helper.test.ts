@@ -1,5 +1,6 @@
 // Helper functions: the interpreter and the machine code call the same JavaScript, with the same results and errors.
 
+import { runInThisContext } from 'node:vm';
 import { afterAll, describe, expect, it } from 'vitest';
 import {
   ArgumentError,
@@ -166,6 +167,29 @@ describe.each(ENGINES)('in the $engine', ({ run }) => {
     },
   );
 
+  it('a helper function may be a method, and may throw anything', () => {
+    class Counter {
+      #count = 40n;
+      readonly args = [];
+      call() {
+        this.#count += 2n;
+        return this.#count;
+      }
+    }
+    const contract: Contract = { args: [], helpers: { 1: { args: [] } } };
+    expect(run('call 1\nexit', contract, { 1: new Counter() }, [])).toBe(42n);
+    const nothing = () => {
+      throw undefined;
+    };
+    let thrown: unknown = 'none';
+    try {
+      run('call 1\nexit', contract, { 1: { args: [], call: nothing } }, []);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBe(undefined);
+  });
+
   it('a helper function may run programs itself, and catch what fails there', () => {
     const helpers: Helpers = {
       1: {
@@ -221,13 +245,13 @@ describe.each(ENGINES)('in the $engine', ({ run }) => {
   });
 });
 
-describe('machine code that calls helper functions', () => {
-  const place = (call: () => bigint) => {
-    const helpers = { 1: { args: [], call } };
-    const code = compileX64(verify(assemble('call 1\nexit'), { args: [], helpers }), { name: 'caller' });
-    return { code, helpers };
-  };
+const place = (call: () => bigint) => {
+  const helpers = { 1: { args: [], call } };
+  const code = compileX64(verify(assemble('call 1\nexit'), { args: [], helpers }), { name: 'caller' });
+  return { code, helpers };
+};
 
+describe('machine code that calls helper functions', () => {
   it.each([
     ['freed', (routine: Routine) => routine.free()],
     ['disposed of', (_routine: Routine, own: CodeArena) => own.dispose()],
@@ -289,6 +313,83 @@ describe('machine code that calls helper functions', () => {
     for (const routine of placed) routine.free();
     const { helpers } = place(() => 5n);
     expect(arena.place(code, { helpers }).call([])).toBe(5n);
+  });
+});
+
+describe('where JavaScript is cut off', () => {
+  /** Runs until it is cut off; node:vm's timeout ends it without any \`finally\`. */
+  const cutOff = (name: string, work: () => void) => {
+    (globalThis as Record<string, unknown>)[name] = work;
+    expect(() => runInThisContext(`${name}()`, { timeout: 20 })).toThrow(/timed out/);
+  };
+  const spinning = () => {
+    const helpers = {
+      1: {
+        args: [],
+        call(): bigint {
+          for (;;);
+        },
+      },
+    };
+    const code = compileX64(verify(assemble('call 1\nexit'), { args: [], helpers }));
+    return arena.place(code, { helpers });
+  };
+
+  it('routines can still be called, and freed, however often it happens', () => {
+    const routine = spinning();
+    for (let i = 0; i < 40; i++) cutOff('spin', () => routine.call([]));
+    const three: Helpers = { 1: { args: [], call: () => 3n } };
+    expect(compiled('call 1\nexit', { args: [], helpers: three }, three, [])).toBe(3n);
+    routine.free();
+  });
+
+  it('a call that goes on still knows its buffers', () => {
+    const inner = spinning();
+    const Resizable = ArrayBuffer as unknown as new (
+      length: number,
+      options: object,
+    ) => ArrayBuffer & { resize(length: number): void };
+    const buffer = new Resizable(8192, { maxByteLength: 8192 });
+    let calls = 0;
+    const helpers: Helpers = {
+      1: {
+        args: [],
+        call() {
+          if (calls++ === 0) cutOff('nested', () => inner.call([]));
+          else buffer.resize(0);
+          return 1n;
+        },
+      },
+    };
+    const text = 'r6 = r1\ncall 1\ncall 1\n*(u64 *)(r6 + 4096) = 65\nr0 = 0\nexit';
+    const contract: Contract = { args: [bytes(8192, 'readwrite')], helpers };
+    expect(() => compiled(text, contract, helpers, [new Uint8Array(buffer)])).toThrow(/detach or resize/);
+    expect(calls).toBe(2);
+    inner.free();
+  });
+});
+
+describe('what reading options and arguments runs', () => {
+  it('cannot free a routine that is being called or replaced', () => {
+    const one = compileX64(verify(assemble('r0 = 1\nexit'), { args: [{ kind: 'scalar' }] }));
+    const routine = arena.place(one);
+    const args = Object.defineProperty([0n], 0, {
+      get() {
+        routine.free();
+        return 1n;
+      },
+    });
+    expect(() => routine.call(args)).toThrow(expect.objectContaining({ code: 'A-FREED' }));
+
+    const { code, helpers } = place(() => 7n);
+    const other = arena.place(code, { helpers });
+    const options = {
+      get helpers() {
+        other.free();
+        return helpers;
+      },
+    };
+    expect(() => arena.replace(other, code, options)).toThrow(expect.objectContaining({ code: 'A-FREED' }));
   });
 });
 

@@ -31,6 +31,14 @@ describe('a loop is proven in a few walks over its paths:', () => {
   });
 });
 
+it('loops inside of loops inside of loops come to a verdict', () => {
+  const depth = 400;
+  const heads = Array.from({ length: depth }, (_, i) => `h${i}: r0 += 1`);
+  const ends = Array.from({ length: depth }, (_, i) => `if r0 < 10 goto h${depth - 1 - i}`);
+  const program = assemble(['r0 = 0', ...heads, ...ends, 'exit'].join('\n'));
+  expect(() => verify(program, { args: [] }, { maxInstructions: 100_000 })).not.toThrow();
+});
+
 describe('a loop is refused that has', () => {
   it.each(REFUSED)('$title', ({ text, args = [memory(8), upTo((1n << 64n) - 1n), upTo(8n)], code }) => {
     const found = proof(assemble(text), { args }, {});

@@ -87,9 +87,8 @@ it('programs that uBPF refuses, or should, are refused by the decoder or the ver
     'V-CALL': 6,
     'V-FALL-OFF': 7,
     'V-HELPER': 5,
-    'V-LOOP': 1,
+    'V-LOOP': 3,
     'V-UNINIT-REG': 2,
-    'V-UNREACHABLE': 2,
   });
 });
 

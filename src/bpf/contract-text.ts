@@ -37,7 +37,7 @@ function argText(arg: ArgSpec | undefined, writesAll: boolean): string {
   if (!arg) return 'not given';
   switch (arg.kind) {
     case 'memory': {
-      const aligned = arg.align === undefined ? '' : `, aligned to ${arg.align}`;
+      const aligned = arg.align === undefined ? '' : `, aligned to ${arg.align},`;
       const bytes = `${arg.bytes} ${arg.bytes === 1 ? 'byte' : 'bytes'}${aligned} that ${RIGHTS[arg.access]}`;
       return writesAll ? `${bytes}, each of which must be written` : bytes;
     }

@@ -86,7 +86,8 @@ export function checkContract(contract: Contract): Contract {
     throw bad(`a program has at most ${MAX_ARGS} arguments, got ${contract.args.length}`);
   const args = Array.from(contract.args, (arg, i) => checkArg(arg, `args[${i}] (r${i + 1})`, bad));
   for (const [i, arg] of args.entries()) {
-    if ((arg?.kind === 'end' || arg?.kind === 'length') && args[arg.of]?.kind !== 'buffer')
+    if (arg?.kind !== 'end' && arg?.kind !== 'length') continue;
+    if (!Number.isInteger(arg.of) || args[arg.of]?.kind !== 'buffer')
       throw bad(`args[${i}] (r${i + 1}) is the ${arg.kind} of args[${shown(arg.of)}], which is no buffer`);
   }
   const writesAll = contract.writesAll ?? [];
@@ -94,7 +95,7 @@ export function checkContract(contract: Contract): Contract {
   for (const index of writesAll) {
     const arg = Number.isInteger(index) ? args[index] : undefined;
     if (arg?.kind !== 'memory' || arg.access === 'read') {
-      throw bad(`writesAll names args[${String(index)}], which is not writable memory`);
+      throw bad(`writesAll names args[${shown(index)}], which is not writable memory`);
     }
   }
   for (const flag of ['disjoint', 'allowPointerLeaks', 'kernelCompatible'] as const) {
@@ -128,7 +129,7 @@ function checkHelpers(helpers: Contract['helpers'] = {}, bad: Bad): NonNullable<
 }
 
 function helperId(id: string, bad: Bad): number {
-  const number = /^\d+$/.test(id) ? Number(id) : -1;
+  const number = /^(0|[1-9]\d*)$/.test(id) ? Number(id) : -1;
   if (number < 0 || number >= 2 ** 31) throw bad(`helpers: '${id}' is no number from 0 to 2^31 - 1`);
   return number;
 }
@@ -143,10 +144,14 @@ export function checkHelper(spec: HelperSpec, id: number | string, bad: Bad): He
     throw bad(`${name} must be { args, returns? } with at most ${MAX_ARGS} args`);
   const args = Array.from(spec.args, (given: ArgSpec | undefined, i) => {
     const arg = checkArg(given, `${name}.args[${i}]`, bad);
+    if (arg?.kind === 'memory' && arg.align !== undefined)
+      throw bad(`${name}.args[${i}]: a helper function gets a copy of memory, so that it has no align`);
     if (arg?.kind === 'scalar' || (arg?.kind === 'memory' && arg.bytes > 0)) return arg;
     throw bad(`${name}.args[${i}] must be a number or memory of at least one byte`);
   });
-  const { min, max } = checkScalar(spec.returns ?? {}, `${name}.returns`, bad);
+  const { returns = {} } = spec;
+  if (typeof returns !== 'object' || returns === null) throw bad(`${name}.returns must be { min?, max? }`);
+  const { min, max } = checkScalar(returns, `${name}.returns`, bad);
   return Object.freeze({ args: Object.freeze(args), returns: Object.freeze({ min, max }) });
 }
 
@@ -194,7 +199,7 @@ function checkSize(bytes: unknown, name: string, bad: Bad): void {
 
 function checkAccess(access: unknown, name: string, bad: Bad): void {
   if (access === 'read' || access === 'write' || access === 'readwrite') return;
-  throw bad(`${name}: access must be 'read', 'write' or 'readwrite', got ${JSON.stringify(access)}`);
+  throw bad(`${name}: access must be 'read', 'write' or 'readwrite', got ${shown(access)}`);
 }
 
 function checkScalar(
@@ -205,7 +210,9 @@ function checkScalar(
   const { min = 0n, max = MAX_U64 } = range;
   const isU64 = (value: unknown) => typeof value === 'bigint' && value >= 0n && value <= MAX_U64;
   if (!isU64(min) || !isU64(max) || min > max) {
-    throw bad(`${name}: min and max must be bigints, 0 <= min <= max < 2^64, got ${min} and ${max}`);
+    throw bad(
+      `${name}: min and max must be bigints, 0 <= min <= max < 2^64, got ${shown(min)} and ${shown(max)}`,
+    );
   }
   return { min, max };
 }

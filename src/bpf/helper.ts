@@ -41,7 +41,7 @@ export function takeHelpers(
     Object.entries(helpers).map(([id, helper]) => {
       if (typeof helper?.call !== 'function')
         throw bad(`helpers[${id}] must be { args, returns?, call } with a function to call`);
-      const { call } = helper;
+      const call: HelperFunction = helper.call.bind(helper);
       const signature = proven?.[Number(id)] ?? checkHelper(helper, id, bad);
       return [Number(id), { ...signature, call }];
     }),

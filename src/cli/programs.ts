@@ -114,7 +114,9 @@ function guarded(helpers: Helpers): Helpers {
         );
       }
     };
-    return [id, typeof helper?.call === 'function' ? { ...helper, call } : helper];
+    if (typeof helper?.call !== 'function') return [id, helper];
+    const { args, returns } = helper;
+    return [id, { args, ...(returns && { returns }), call }];
   });
   return Object.fromEntries(entries);
 }

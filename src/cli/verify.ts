@@ -1,4 +1,4 @@
-import { ArgumentError, EngineError, VerifierError } from '../errors.js';
+import { ArgumentError, EngineError, ProgramError, VerifierError } from '../errors.js';
 import {
   type Contract,
   contractText,
@@ -128,7 +128,7 @@ function verdictThere(
       text: `${whose} accepted: ${walked} instructions walked, ${jitBytes} bytes of machine code, ${loadMicroseconds.toFixed(0)} µs${logNote}`,
     };
   } catch (error) {
-    if (!(error instanceof EngineError)) throw error;
+    if (!(error instanceof EngineError || error instanceof ProgramError)) throw error;
     const { code, message } = error;
     return { json: { as, error: { code, message } }, text: `${whose} no verdict: ${message} [${code}]` };
   }

@@ -7,13 +7,13 @@
 // grow on demand; whatever is unused holds int3.
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import type { GivenArg } from '../bpf/arguments.js';
+import { type GivenArg, takeArgs } from '../bpf/arguments.js';
 import type { Helpers } from '../bpf/helper.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
-import { callWithHelpers, release } from './callbacks.js';
+import { callWithHelpers, isRunning, release } from './callbacks.js';
 import { Extents } from './extents.js';
 import { type Libc, libc, type NativeArg } from './libc.js';
 import { type Linked, link } from './link.js';
@@ -52,8 +52,6 @@ interface Placement {
   readonly code: MachineCode;
   /** For code that calls helper functions, or has data. */
   readonly linked: Linked | undefined;
-  /** Calls that are running: JavaScript is on while a helper function is called. */
-  running: number;
 }
 
 export interface PlaceOptions {
@@ -166,11 +164,12 @@ export class CodeArena {
    */
   place(code: MachineCode, options: PlaceOptions = {}): Routine {
     requireCode(code);
-    this.#requireOpen();
-    const placement = this.#publish(code, options);
-    const routine = new Routine(this);
-    this.#placements.set(routine, placement);
-    return routine;
+    return linking(code, options, (linked) => {
+      this.#requireOpen();
+      const routine = new Routine(this);
+      this.#placements.set(routine, this.#publish(code, linked));
+      return routine;
+    });
   }
 
   /**
@@ -180,11 +179,13 @@ export class CodeArena {
    */
   replace(routine: Routine, code: MachineCode, options: PlaceOptions = {}): void {
     requireCode(code);
-    this.#requireOpen();
-    const old = this.#placementOf(routine);
-    requireIdle(old);
-    this.#placements.set(routine, this.#publish(code, options));
-    this.#reclaim(old);
+    linking(code, options, (linked) => {
+      this.#requireOpen();
+      const old = this.#placementOf(routine);
+      requireIdle(old);
+      this.#placements.set(routine, this.#publish(code, linked));
+      this.#reclaim(old);
+    });
   }
 
   stats(): ArenaStats {
@@ -253,18 +254,15 @@ export class CodeArena {
   }
 
   #call(routine: Routine, args: readonly GivenArg[]): bigint {
+    // Reading them may run code of the caller's, so what can be called is looked at afterwards.
+    const taken = takeArgs(args);
     const placement = this.#placementOf(routine);
-    const [a, b, c, d, e] = checkArgs(args, placement.code, this.#libc);
+    const [a, b, c, d, e] = checkArgs(taken, placement.code, this.#libc);
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());
     const trampoline = addressOf(this.#trampoline);
     const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
     if (!placement.linked?.numbers.length) return call();
-    placement.running++;
-    try {
-      return callWithHelpers([a, b, c, d, e], call);
-    } finally {
-      placement.running--;
-    }
+    return callWithHelpers(placement, [a, b, c, d, e], call);
   }
 
   #freeRoutine(routine: Routine): void {
@@ -275,17 +273,7 @@ export class CodeArena {
     this.#reclaim(placement);
   }
 
-  #publish(code: MachineCode, { helpers }: PlaceOptions = {}): Placement {
-    const linked = code.relocations.length > 0 ? link(code, helpers) : undefined;
-    try {
-      return this.#publishBytes(code, linked);
-    } catch (error) {
-      if (linked) release(linked.numbers);
-      throw error;
-    }
-  }
-
-  #publishBytes(code: MachineCode, linked: Linked | undefined): Placement {
+  #publish(code: MachineCode, linked?: Linked): Placement {
     const granules = Math.max(1, Math.ceil(code.length / GRANULE));
     const offset = this.#allocate(granules, code.alignment / GRANULE) * GRANULE;
     const chunk = this.#chunks.find(
@@ -301,7 +289,7 @@ export class CodeArena {
         `code at file offset ${offset} does not read back as it was written; it was not published`,
       );
     }
-    return { chunk, offset, granules, code, linked, running: 0 };
+    return { chunk, offset, granules, code, linked };
   }
 
   #reclaim({ offset, granules, linked }: Placement): void {
@@ -338,9 +326,29 @@ export class CodeArena {
   }
 }
 
-function requireIdle({ code, running }: Placement): void {
-  if (running === 0) return;
-  throw new ArgumentError('A-IN-USE', `routine '${code.name}' is running: wait until its call has returned`);
+/**
+ * Does the relocations of code, and what comes next with the result; if that fails, the helpers are released. Comes before all
+ * checks, because reading the options may run code of the caller's.
+ */
+function linking<T>(
+  code: MachineCode,
+  options: PlaceOptions | undefined,
+  next: (linked: Linked | undefined) => T,
+): T {
+  const linked = code.relocations.length > 0 ? link(code, options?.helpers) : undefined;
+  try {
+    return next(linked);
+  } catch (error) {
+    if (linked) release(linked.numbers);
+    throw error;
+  }
+}
+
+/** While JavaScript runs, a routine can only be running if it has called a helper function. */
+function requireIdle(placement: Placement): void {
+  if (!placement.linked?.numbers.length || !isRunning(placement)) return;
+  const { name } = placement.code;
+  throw new ArgumentError('A-IN-USE', `routine '${name}' is running: wait until its call has returned`);
 }
 
 const addressOf = ({ chunk, offset }: Placement): bigint => chunk.address + BigInt(offset - chunk.offset);

@@ -1,19 +1,21 @@
 // The call boundary: what the proof assumed of the arguments is checked here, before the FFI sees them.
 
-import { type Arg, argName, type GivenArg, requireContract, takeArgs } from '../bpf/arguments.js';
+import { type Arg, argName, type GivenArg, requireContract } from '../bpf/arguments.js';
 import type { Alignment, ArgSpec } from '../bpf/contract.js';
 import { byteLength } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
-/** The five words to pass: memory of no bytes as 0, registers that are not arguments as 0. */
+/**
+ * The five words to pass: memory of no bytes as 0, registers that are not arguments as 0.
+ * @param args as `takeArgs` took them
+ */
 export function checkArgs(
-  given: readonly GivenArg[],
+  args: readonly GivenArg[],
   code: MachineCode,
   libc: Libc,
 ): [Arg, Arg, Arg, Arg, Arg] {
-  const args = takeArgs(given);
   const specs = code.abi?.args ?? [];
   if (code.abi) requireContract(args, code.abi, libc.addressOf);
   for (const [i, arg] of args.entries()) requireAligned(arg, alignmentOf(specs[i], code), i, libc);

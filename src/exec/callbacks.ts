@@ -1,11 +1,14 @@
 // JavaScript functions that placed code calls. All calls come in through one function, since koffi has 8,192 at most; a
-// number that is written into the code says which helper of which routine is meant. The numbers, the flag and the
-// running call are the thread's own: so code that calls helper functions runs in the thread that placed it.
+// number that is written into the code says which helper of which routine is meant. The numbers and the state of the
+// calls are the thread's own: so code that calls helper functions runs in the thread that placed it.
+//
+// JavaScript may be cut off anywhere, by the timeout of node:vm or worker.terminate(), and then runs no `finally`. So what
+// counts is the depth that native code keeps: records of deeper calls are of calls that are over.
 
 import type { Arg } from '../bpf/arguments.js';
 import { callHelper, type Helper, type Helpers, takeHelpers, watchBuffers } from '../bpf/helper.js';
 import { ArgumentError } from '../errors.js';
-import type { MachineCode } from '../jit/target.js';
+import { CALL_STATE, type MachineCode } from '../jit/target.js';
 import { libc } from './libc.js';
 
 interface Callable {
@@ -13,22 +16,21 @@ interface Callable {
   readonly helper: Helper;
 }
 
-/** The call of a routine that is running. */
+/** A call of code that calls helper functions. */
 interface Running {
   /** 1, or one more than that of the call whose helper function made this one. */
   readonly depth: number;
+  readonly outer: Running | undefined;
+  /** Whose code it is. */
+  readonly owner: object;
   readonly requireIntact: () => void;
-  error?: unknown;
+  failure?: { readonly error: unknown };
 }
-
-/** Each is a few frames of native code and of JavaScript; node's default stack is full after some 160. */
-const MAX_NESTED = 32;
 
 const callables: (Callable | undefined)[] = [];
 const free: number[] = [];
-let running: Running | undefined;
-/** Up while a helper function has not answered; code reads it after each call. */
-let flag: Uint32Array | undefined;
+let innermost: Running | undefined;
+let state: Uint32Array | undefined;
 let dispatch: bigint | undefined;
 
 /**
@@ -67,31 +69,43 @@ export function release(numbers: readonly number[]): void {
   }
 }
 
+/** The innermost call that is under way. */
+function running(): Running | undefined {
+  const depth = stateWords()[CALL_STATE.depth]!;
+  while (innermost && innermost.depth > depth) innermost = innermost.outer;
+  return innermost;
+}
+
+/** Whether code of this owner is being called: a helper function of it may ask. */
+export function isRunning(owner: object): boolean {
+  for (let call = running(); call; call = call.outer) if (call.owner === owner) return true;
+  return false;
+}
+
 /**
  * Calls code that calls helper functions.
  * @throws what a helper function threw, and what was wrong with its answer; ArgumentError 'A-DEPTH' where helper functions
  *   call routines that call helper functions too deeply
  */
-export function callWithHelpers(args: readonly Arg[], call: () => bigint): bigint {
-  const up = flagArray();
-  const outer = { running, flag: up[0]! };
-  const inner: Running = { depth: (running?.depth ?? 0) + 1, requireIntact: watchBuffers(args) };
-  if (inner.depth > MAX_NESTED)
-    throw new ArgumentError('A-DEPTH', `calls from helper functions are nested more than ${MAX_NESTED} deep`);
-  running = inner;
-  up[0] = 0;
-  try {
-    const r0 = call();
-    if (up[0] === 0) return r0;
-    throw inner.error ?? new ArgumentError('A-HELPER', 'a helper function was not run to its end');
-  } finally {
-    running = outer.running;
-    up[0] = outer.flag;
+export function callWithHelpers(owner: object, args: readonly Arg[], call: () => bigint): bigint {
+  const outer = running();
+  const depth = (outer?.depth ?? 0) + 1;
+  if (depth > CALL_STATE.maxDepth) {
+    const message = `calls from helper functions are nested more than ${CALL_STATE.maxDepth} deep`;
+    throw new ArgumentError('A-DEPTH', message);
   }
+  const inner: Running = { depth, outer, owner, requireIntact: watchBuffers(args) };
+  stateWords()[depth] = 0;
+  innermost = inner;
+  const r0 = call();
+  innermost = outer;
+  if (stateWords()[depth] === 0) return r0;
+  if (inner.failure) throw inner.failure.error;
+  throw new ArgumentError('A-HELPER', 'a helper function was not run to its end');
 }
 
 function answer(r1: bigint, r2: bigint, r3: bigint, r4: bigint, r5: bigint, number: bigint): bigint {
-  const call = running!;
+  const call = running()!;
   try {
     const { id, helper } = callables[Number(number)]!;
     const registers = [r1, r2, r3, r4, r5];
@@ -102,15 +116,15 @@ function answer(r1: bigint, r2: bigint, r3: bigint, r4: bigint, r5: bigint, numb
       give: (index, bytes) => libc().copyTo(registers[index]!, bytes),
       requireIntact: call.requireIntact,
     });
-    flagArray()[0] = 0;
+    stateWords()[call.depth] = 0;
     return result;
   } catch (error) {
-    call.error = error;
+    call.failure = { error };
     return 0n;
   }
 }
 
 // An ArrayBuffer's memory never moves, and this one is never given up.
-const flagArray = (): Uint32Array => (flag ??= new Uint32Array(new ArrayBuffer(8)));
-export const flagAddress = (): bigint => libc().addressOf(new Uint8Array(flagArray().buffer));
+const stateWords = (): Uint32Array => (state ??= new Uint32Array(new ArrayBuffer(4 * CALL_STATE.words)));
+export const stateAddress = (): bigint => libc().addressOf(new Uint8Array(stateWords().buffer));
 export const dispatchAddress = (): bigint => (dispatch ??= libc().callback(answer));

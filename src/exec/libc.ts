@@ -134,7 +134,12 @@ function load(): Libc {
       // koffi hands over uint64_t as a number or as a bigint, a great one as negative.
       const exact = (...args: (number | bigint)[]) =>
         answer(...args.map((arg) => BigInt.asUintN(64, BigInt(arg))));
-      return koffi.address(koffi.register(exact, koffi.pointer(callback)));
+      try {
+        return koffi.address(koffi.register(exact, koffi.pointer(callback)));
+      } catch (cause) {
+        const message = `koffi has no callback left for this thread: ${(cause as Error).message}`;
+        throw new EngineError('E-FFI', message, {}, { cause });
+      }
     },
     bpf(command, attributes) {
       const result = Number(syscall3(SYS_BPF, command, koffi.address(attributes), attributes.length));

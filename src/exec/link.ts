@@ -2,7 +2,7 @@
 
 import type { Helpers } from '../bpf/helper.js';
 import type { MachineCode, Relocation } from '../jit/target.js';
-import { dispatchAddress, enlist, flagAddress } from './callbacks.js';
+import { dispatchAddress, enlist, stateAddress } from './callbacks.js';
 import { libc } from './libc.js';
 
 /** Machine code with its relocations done. */
@@ -38,7 +38,7 @@ function addressOf(
   data: readonly PlacedData[],
 ): bigint {
   if (symbol === 'helper dispatch') return dispatchAddress();
-  if (symbol === 'abort flag') return flagAddress();
+  if (symbol === 'call state') return stateAddress();
   return data[symbol.data]!.address + BigInt(symbol.at);
 }
 

@@ -58,15 +58,21 @@ export const STREAM_WORDS = { ...STREAM_STATE, out: 6, keys: 7, offsets: 8 } as 
 export const CPU_WORDS = 4;
 
 /**
+ * 32-bit words that code calling helper functions shares with what answers them: how many calls of such code are under way, one
+ * out of a helper function of the other; then a flag for each of these depths, from 1 on, which is up while no helper function
+ * has answered.
+ */
+export const CALL_STATE = { depth: 0, maxDepth: 32, words: 34 } as const;
+
+/**
  * What is known only where the code is placed: 8 bytes each for the address of the function that all helper calls go
- * through, of the flag that tells whether one has failed, and of byte `at` of a data section; 4 bytes for the number of a helper
- * among those placed.
+ * through, of the CALL_STATE, and of byte `at` of a data section; 4 bytes for the number of a helper among those placed.
  */
 export interface Relocation {
   readonly offset: number;
   readonly symbol:
     | 'helper dispatch'
-    | 'abort flag'
+    | 'call state'
     | { readonly helper: number }
     | { readonly data: number; readonly at: number };
 }

@@ -16,8 +16,8 @@ export interface Cfg {
   readonly functions: Uint32Array;
 }
 
-/** @throws Rejection for unreachable instructions, ends that are no exit, and jumps from one function into another */
-export function cfgOf(program: Program): Cfg {
+/** @throws Rejection for ends that are no exit, jumps from one function into another and, unless allowed, unreachable instructions */
+export function cfgOf(program: Program, allowsUnreachable: boolean): Cfg {
   const { instructions } = program;
   const functions = functionsOf(program);
   const joins = new Uint8Array(instructions.length);
@@ -50,11 +50,17 @@ export function cfgOf(program: Program): Cfg {
     }
   }
   const unreachable = seen.indexOf(0);
-  if (unreachable >= 0) throw new Rejection('V-UNREACHABLE', 'no path leads here; remove it', unreachable);
+  if (unreachable >= 0 && !allowsUnreachable)
+    throw new Rejection(
+      'V-UNREACHABLE',
+      'no path leads here, and Linux takes no such code; remove it',
+      unreachable,
+    );
   const live = joins.includes(1) ? liveRegisters(program) : new Uint16Array(instructions.length);
   return { joins, live, heads, functions };
 }
 
+/** Behind an instruction; code that no path reaches may run off the end. */
 export function successors(program: Program, index: number): number[] {
   const { row } = program.instructions[index]!;
   if (row.kind === 'exit') return [];
@@ -107,7 +113,7 @@ function liveRegisters(program: Program): Uint16Array {
   const live = new Uint16Array(instructions.length);
   const before: number[][] = instructions.map(() => []);
   for (let index = 0; index < instructions.length; index++) {
-    for (const next of successors(program, index)) before[next]!.push(index);
+    for (const next of successors(program, index)) before[next]?.push(index);
   }
   const open = Array.from(instructions, (_, index) => index);
   for (let index = open.pop(); index !== undefined; index = open.pop()) {

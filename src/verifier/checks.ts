@@ -126,7 +126,7 @@ export function check(
     case 'comparable':
       if (!leaks && comparisonOf(instruction, state).kind === 'opaque')
         throw leak(
-          'this comparison tells something about an address; only pointers into the same memory can be compared, or one with 0',
+          'this comparison tells something about an address; only pointers that are certainly within the same memory can be compared, or one with 0 where the memory cannot be empty',
         );
       return;
     case 'access':

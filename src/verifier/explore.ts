@@ -39,7 +39,6 @@ interface Checkpoint {
   readonly pending: number;
   readonly trace: Trace;
   readonly loops: number;
-  readonly invariants: Invariants | undefined;
 }
 
 const NOTHING: ReadonlyMap<Lazy, unknown> = new Map();
@@ -49,6 +48,8 @@ const MAX_FAILURES = 3;
 const MAX_RETURNS = 8;
 
 const MAX_PENDING = 16_384;
+/** Values in the states at branches, for each instruction that may be walked; a state without a stack has 11. */
+const COPIED_PER_INSTRUCTION = 64;
 /** In a loop, instructions between two visits at least; with 1 instead of 8, short loops take thrice the time. */
 const VISIT_DISTANCE = 8;
 /** Proven visits kept at each place; the least recently useful is dropped. */
@@ -96,6 +97,7 @@ class Explorer {
   #walked = 0;
   #lastVisit = 0;
   #held = 0;
+  #copied = 0;
   #pending = 0;
   #at = 0;
   #needsAlignment = false;
@@ -122,7 +124,7 @@ class Explorer {
 
   run(): Proof {
     try {
-      const cfg = cfgOf(this.#program);
+      const cfg = cfgOf(this.#program, !this.#contract.kernelCompatible);
       if (this.#contract.kernelCompatible) this.#rules = new KernelRules(this.#program, cfg);
       this.#tasks.push({ walk: entryState(this.#contract) });
       for (let task = this.#tasks.pop(); task; task = this.#tasks.pop()) this.#do(task, cfg);
@@ -172,7 +174,6 @@ class Explorer {
     this.#pending = after.pending + 1;
     this.#trace = after.trace;
     this.#loops.length = after.loops;
-    this.#invariants = after.invariants;
     this.#tasks.push({ walk: after.state, roundByRound: true });
     return true;
   }
@@ -181,6 +182,16 @@ class Explorer {
   #spend(walked: number): void {
     this.#extra += walked;
     if (this.#extra > this.#limits.maxInstructions / 2) this.#wholeLoops = false;
+  }
+
+  /** A branch copies the state, and may tell all that it holds something new. */
+  #charge(state: State): void {
+    this.#copied += weightOf(state);
+    if (this.#copied <= this.#limits.maxInstructions * COPIED_PER_INSTRUCTION) return;
+    throw new Rejection(
+      'V-BUDGET',
+      'too many branches were walked for how much the stacks hold there; keep less on the stack, or raise maxInstructions',
+    );
   }
 
   #fail(head: number, reason: string): void {
@@ -241,6 +252,7 @@ class Explorer {
         state.index = this.#program.targetOf(index);
         return state;
       case 'jump': {
+        this.#charge(state);
         const { taken, next } = branch(instruction, state);
         if (taken) taken.index = this.#program.targetOf(index);
         if (next) next.index = index + 1;
@@ -328,7 +340,6 @@ class Explorer {
       pending: this.#pending,
       trace: this.#trace.copy(),
       loops: this.#loops.length,
-      invariants: this.#invariants?.copy(),
     };
   }
 

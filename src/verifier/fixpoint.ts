@@ -51,6 +51,8 @@ const MAX_WALKS = 24;
 const MAX_ENDS = 2_000;
 /** Visits at one instruction during one walk; more are not compared with. */
 const MAX_VISITS = 32;
+/** Loops inside of loops, each of which takes a piece of our own stack. */
+const MAX_NESTED = 32;
 /** Attempts at an inner loop that may fail while an outer one is tried. */
 const MAX_FAILURES = 3;
 
@@ -78,6 +80,7 @@ export class LoopProver {
   /** Instructions that may still be walked. */
   #left = 0;
   #at = 0;
+  #nested = 0;
 
   constructor(program: Program, cfg: Cfg, walker: Walker) {
     this.#program = program;
@@ -104,12 +107,16 @@ export class LoopProver {
   }
 
   #attempt(entry: State, loop: Loop): LoopProof | string {
+    if (this.#nested >= MAX_NESTED) return `loops are nested more than ${MAX_NESTED} deep`;
+    this.#nested++;
     try {
       return this.#solve(entry, loop);
     } catch (error) {
       if (error instanceof Unproven) return error.message;
       if (!(error instanceof Rejection)) throw error;
       return `not every round is known to be safe (instruction ${this.#program.slotOf(this.#at)}: ${error.message})`;
+    } finally {
+      this.#nested--;
     }
   }
 

@@ -4,7 +4,7 @@
 import { numberOf, type Place } from './places.js';
 import type { Scalar } from './scalars.js';
 import * as scalars from './scalars.js';
-import { fork, type State } from './states.js';
+import { fork, numbersIn, type State } from './states.js';
 import { during, type Line } from './trips.js';
 import { Lazy, Pointer, type Value } from './values.js';
 
@@ -66,6 +66,11 @@ export function headOf(entry: State, places: readonly Place[], hypothesis: Hypot
     } else others.push(number);
     place.put(state, place.entry instanceof Pointer ? new Pointer(place.entry.region, number) : number);
   }
+  // What no place shows whole, as a number scattered over bytes of the stack, stays as it was, too.
+  for (const number of numbersIn(state))
+    for (const origin of [number.track().link.origin, number.lowLink.origin])
+      if (!lines.has(origin) && !others.includes(origin))
+        lines.set(origin, { start: origin, step: 0n, bits: 64 });
   const origins = new Map<Lazy, unknown>([...lines, ...others.map((number) => [number, undefined] as const)]);
   return { state, lines, origins, moves };
 }

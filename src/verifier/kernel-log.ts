@@ -28,12 +28,13 @@ export interface VerifierLogOptions extends VerifyOptions {
  */
 export function verifierLog(program: Program, contract: Contract, options: VerifierLogOptions = {}): string {
   requireProgram(program);
-  const { maxInstructions = 1_000_000, maxLines = 100_000 } = options;
+  const checked = checkContract(contract);
+  const { maxInstructions = checked.maxInstructions ?? 1_000_000, maxLines = 100_000 } = options ?? {};
   requireInteger(maxInstructions, 1, Number.MAX_SAFE_INTEGER, 'maxInstructions');
   requireInteger(maxLines, 1, Number.MAX_SAFE_INTEGER, 'maxLines');
   const log = new Log(program, maxLines);
   try {
-    explore(program, checkContract(contract), { maxInstructions, prune: true, observer: log });
+    explore(program, checked, { maxInstructions, prune: true, observer: log });
     log.end(maxInstructions);
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;

@@ -61,7 +61,7 @@ export class KernelRules {
       const { entry, above } = next;
       if ((deepest.get(entry) ?? -1) >= above) continue;
       deepest.set(entry, above);
-      const own = Math.max(1, this.#depths.get(entry) ?? 0);
+      const own = this.#depths.get(entry) ?? 0;
       const depth = above + Math.ceil(own / STACK_UNIT) * STACK_UNIT;
       if (depth > STACK_BYTES)
         throw rule(`a chain of calls uses ${depth} bytes of stack; together they have ${STACK_BYTES}`, entry);

@@ -47,7 +47,7 @@ export class NaturalLoops {
     const { instructions } = this.#program;
     const before: number[][] = instructions.map(() => []);
     instructions.forEach((_, index) => {
-      for (const next of successors(this.#program, index)) before[next]!.push(index);
+      for (const next of successors(this.#program, index)) before[next]?.push(index);
     });
     return before;
   }

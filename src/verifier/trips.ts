@@ -88,7 +88,8 @@ function boundOf({ op, bits, a, b }: Passed, lines: Lines): Bound | undefined {
   place.line.start.need();
   a.need();
   b.need();
-  const key = `${op} ${bits} ${place.id} ${op === 'jne' ? fixedKey(b, bits, lines) : ''}`;
+  // All 64 bits and a low half move in lines of their own, even where the same instruction compares them.
+  const key = `${op} ${bits} ${place.bits} ${place.id} ${op === 'jne' ? fixedKey(b, bits, lines) : ''}`;
   return { key, line: place.origin, last: last < 0n ? 0n : last };
 }
 
@@ -158,7 +159,8 @@ function lastBeforeMeeting(gap: Word, step: bigint): bigint | undefined {
 }
 
 function fixedKey(b: Lazy, bits: number, lines: Lines): string {
-  return placeOn(b, bits, lines)?.id ?? String(b.known.whole.t.value);
+  const place = placeOn(b, bits, lines);
+  return place ? `${place.bits} ${place.id}` : String(b.known.whole.t.value);
 }
 
 /** The last round in which a number on its way up is still below the other side, or above it on its way down. */

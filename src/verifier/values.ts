@@ -64,8 +64,8 @@ export class Lazy {
   static moved(compute: Compute, a: Lazy, constant: Lazy, plus: number): Lazy {
     const fixed = a.#fixed === undefined ? undefined : safe(a.#fixed + plus);
     const moved = new Lazy(undefined, compute, a, constant, fixed);
-    const distance = safe((a.#link?.plus ?? 0) + plus);
-    if (distance === undefined) return moved;
+    const distance = (a.#link?.plus ?? 0) + plus;
+    if (Math.abs(distance) > MAX_DISTANCE) return moved;
     const origin = a.#link?.origin ?? a;
     origin.#isOrigin = true;
     return moved.linked({ origin, plus: distance });
@@ -184,6 +184,8 @@ export class Lazy {
 }
 
 const identity: Compute = (a) => a;
+/** So small that sums of a few distances, offsets and sizes are exact. */
+const MAX_DISTANCE = 2 ** 48;
 const safe = (x: number): number | undefined => (Number.isSafeInteger(x) ? x : undefined);
 
 /** The constants asked for last, by their low bits: loops ask for few, over and over. */

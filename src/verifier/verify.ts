@@ -22,8 +22,8 @@ export interface VerifyOptions {
 export function verify(program: Program, contract: Contract, options: VerifyOptions = {}): VerifiedProgram {
   requireProgram(program);
   const checked = checkContract(contract);
-  const { maxInstructions = checked.maxInstructions ?? 1_000_000 } = options;
+  const { maxInstructions = checked.maxInstructions ?? 1_000_000 } = options ?? {};
   requireInteger(maxInstructions, 1, Number.MAX_SAFE_INTEGER, 'maxInstructions');
-  const proof = explore(program, checked, { maxInstructions, prune: true, facts: options.facts === true });
+  const proof = explore(program, checked, { maxInstructions, prune: true, facts: options?.facts === true });
   return mintVerified(program, checked, proof);
 }
