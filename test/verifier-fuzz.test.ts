@@ -14,7 +14,7 @@ import { type Random, seeded } from './random-formats.js';
 import { type UbpfVector, vectors } from './vectors.js';
 import { decodable, type KernelCase, kernelContract, ubpfContract } from './verifier-cases.js';
 
-const PROGRAMS = 10_000;
+const PROGRAMS = 4_000;
 const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 0);
 /** Of each accepted program. */
