@@ -26,20 +26,19 @@ export interface Judged {
   readonly contract: Contract;
 }
 
-const MAX_INSTRUCTIONS = 1_000;
-
 /** The verdicts in lines, and after them how long the walk was for all of them. */
 export function* verdicts(
   programs: Iterable<Judged>,
-  { facts = false, messages = false } = {},
+  { facts = false, messages = false, maxInstructions = 1_000 } = {},
 ): Generator<Result> {
-  let walked = 0;
-  const observer = { step: () => void walked++ };
+  let [walked, ended] = [0, 0];
+  const observer = { step: () => void walked++, proven: () => void ended++ };
   for (const { id, program, contract } of programs) {
-    const limits = { maxInstructions: MAX_INSTRUCTIONS, prune: true, observer, facts };
+    const limits = { maxInstructions, prune: true, observer, facts };
     yield [id, said(() => explore(program, checkContract(contract), limits), messages)];
   }
   yield ['instructions walked', walked];
+  yield ['paths that ended where the rest was proven', ended];
 }
 
 function said(prove: () => Proof, messages: boolean): string {
@@ -180,6 +179,11 @@ function* ends(): Generator<Result> {
     'another limit than that of the contract',
     outcome(() => verify(program, limited, { maxInstructions: 3 })),
   ];
+  yield [
+    'branches one after the other, more than may wait',
+    said(() => explore(branching(), ONE_BYTE, EVERY_PATH), true),
+  ];
+  yield ['branches of which more wait than may', said(() => explore(waiting(), ONE_BYTE, EVERY_PATH), true)];
   yield ['no program', outcome(() => verify({ instructions: [] } as unknown as Program, { args: [] }))];
   yield ['no contract', outcome(() => verify(program, {} as Contract))];
   yield ['no key', outcome(() => new VerifiedProgram(Symbol('proven'), program, undefined, NO_PROOF))];
@@ -199,6 +203,13 @@ function* ends(): Generator<Result> {
   ])
     yield [`${typeof value} is verified`, String(VerifiedProgram.is(value))];
 }
+
+const ONE_BYTE: Contract = { args: [{ kind: 'memory', bytes: 1, access: 'read' }] };
+const EVERY_PATH = { maxInstructions: 1_000_000, prune: false };
+const rounds = (branch: string) =>
+  assemble(`r0 = 0\nloop: r2 = *(u8 *)(r1 + 0)\n${branch}\nr0 += 1\nif r0 < 17000 goto loop\nout: exit`);
+const branching = () => rounds('if r2 != 1 goto on\nexit\non: r0 += 0');
+const waiting = () => rounds('if r2 == 1 goto out');
 
 const NO_PROOF: Proof = { needsAlignment: false, loops: [], facts: undefined };
 
@@ -223,8 +234,8 @@ const shown = (verified: VerifiedProgram): string => {
 
 /** Groups of programs, the quickest first. `every`: one program of so many, where there are thousands. */
 export const verdictGroups = (every: number): [string, () => Iterable<Result>][] => [
-  ['limits and ends', ends],
-  ['small programs', () => verdicts(small(), { messages: true })],
+  ['small programs', () => verdicts(small(), { messages: true, maxInstructions: 10_000 })],
+  ['small programs, with facts', () => verdicts(small(), { facts: true, maxInstructions: 10_000 })],
   ['cases', () => verdicts(kernelCases('cases', false), { messages: true })],
   ['cases, leaks allowed', () => verdicts(kernelCases('cases', true))],
   ['cases, as Linux has it', () => verdicts(compatible())],
@@ -232,6 +243,7 @@ export const verdictGroups = (every: number): [string, () => Iterable<Result>][]
   ['mutants of cases', () => verdicts(mutants())],
   ['buffers', () => verdicts(buffers())],
   ['formats', () => verdicts(formats())],
+  ['limits and ends', ends],
   ['loops', () => verdicts(loops(), { facts: true })],
   ['random loops', () => verdicts(randomLoops())],
   ['loops with two ways in', () => verdicts(twoWays(80))],

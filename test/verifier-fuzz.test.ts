@@ -14,7 +14,7 @@ import { type Random, seeded } from './random-formats.js';
 import { type UbpfVector, vectors } from './vectors.js';
 import { decodable, type KernelCase, kernelContract, ubpfContract } from './verifier-cases.js';
 
-const PROGRAMS = 10_000;
+const PROGRAMS = 4_000;
 const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 0);
 /** Of each accepted program. */
@@ -73,7 +73,7 @@ function run(program: Program, contract: Contract, random: Random): void {
   const before = args.map((arg) => (typeof arg === 'object' ? arg.slice() : arg));
   try {
     const { unwritten } = interpret(program, { args, contract, strict: true, maxInstructions: MAX_STEPS });
-    expect(unwritten).toEqual([]);
+    if (unwritten.length > 0) expect.fail(`accepted, but bytes are left unwritten\n${disassemble(program)}`);
   } catch (error) {
     if (!(error instanceof ExecutionError)) throw error;
     if (error.code === 'X-LIMIT' && mayRunLong(program, contract)) return;
@@ -96,7 +96,7 @@ it('no accepted mutant faults in the interpreter, or fails when every path is wa
   const all = seeds();
   let programs = 0;
   let proven = 0;
-  for (; programs < PROGRAMS || Date.now() < end; programs++) {
+  for (; SECONDS > 0 ? Date.now() < end : programs < PROGRAMS; programs++) {
     // Few programs have buffers whose length they learn; an eighth of the mutants are of those.
     const from = random(8) === 0 ? BUFFER_PROGRAMS : all;
     const seed = from[random(from.length)]!;
