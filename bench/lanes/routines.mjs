@@ -1,0 +1,50 @@
+// Routines for one record, from whoever makes them: (dst, src) under the System V ABI. All are called by the same loop.
+
+import { compileX64, contractFor, emitNative, lower, verify } from '../../dist/index.js';
+
+/**
+ * Ours, and those in C.
+ * @param functions of `inC`, for this format
+ * @returns { title, group, address, bytes? }
+ */
+export function ownRoutines({ player }, format, functions) {
+  const ours = (title, group, code) => ({
+    title,
+    group,
+    address: player.placeCode(code).address,
+    bytes: code.length,
+  });
+  const verified = verify(lower(format), contractFor(format));
+  return [
+    { title: 'empty call', group: 'floor', address: player.empty.address },
+    ours('BPF', 'BPF', compileX64(verified)),
+    ours('BPF, plain', 'BPF', compileX64(verified, { tier: 'plain' })),
+    ours('native', 'native', emitNative(format)),
+    ...functions.map(({ title, unpack, bytes }) => ({ title, group: 'C', address: unpack, bytes })),
+  ];
+}
+
+/** And those of the other JITs, which are given the same BPF. */
+export function routinesOf(tools, format, functions) {
+  const program = lower(format);
+  return [
+    ...ownRoutines(tools, format, functions),
+    ...byLinux(tools, format, program),
+    ...tools.others.map((rival) => ({
+      title: rival.title,
+      group: 'other JITs',
+      ...rival.routine(program, format, tools.player),
+    })),
+  ];
+}
+
+function byLinux({ linux, player }, format, program) {
+  if (!linux) return [];
+  const lane = linux(format);
+  try {
+    const { code, bytes } = lane.codeOf(program);
+    return [{ title: 'Linux JIT', group: 'other JITs', address: player.place(code, 'linux').address, bytes }];
+  } finally {
+    lane.dispose();
+  }
+}
