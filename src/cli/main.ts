@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { BpfUnpackError } from '../errors.js';
 import { asmCommand } from './asm.js';
+import { benchCommand } from './bench.js';
 import { compileCommand } from './compile.js';
 import { conformanceCommand } from './conformance.js';
 import { demoCommand } from './demo.js';
@@ -21,6 +22,7 @@ const COMMANDS: readonly Command[] = [
   disasmCommand,
   runCommand,
   conformanceCommand,
+  benchCommand,
   demoCommand,
 ];
 
