@@ -119,10 +119,15 @@ function latency({ latency: { warm }, ladder }) {
   ];
   const general = [pays(ns('C bit stream')), pays(ns('C table'))].filter((keys) => keys > 0);
   if (general.length > 0) parts.push(`${Math.min(...general)} against C that reads the format at run time`);
-  const linux = of('Linux BPF_PROG_LOAD and close');
+  const others = ['Linux BPF_PROG_LOAD and close', 'DPDK load and destroy', 'uBPF load and destroy'].flatMap(
+    (stage) => {
+      const time = of(stage);
+      return time === undefined ? [] : [`${stage.split(' ')[0]} ${one(time)} µs`];
+    },
+  );
   return {
     question: 'How long from a format to something that can be called, and when does it pay?',
-    answer: `${one(callable)} µs by BPF and ${one(of('native, format to callable'))} µs natively once warm${linux === undefined ? '' : `, where Linux takes ${one(linux)} µs to load the same program`}; that pays after ${parts.join(', ')} (F2, a key stream).`,
+    answer: `${one(callable)} µs by BPF and ${one(of('native, format to callable'))} µs natively once warm${others.length === 0 ? '' : `; for the same program ${others.join(', ')}`}; that pays after ${parts.join(', ')} (F2, a key stream).`,
   };
 }
 

@@ -2,7 +2,7 @@
 
 import { cpus, release } from 'node:os';
 import { cpuTier } from '../dist/exec/cpu.js';
-import { TIERS } from '../dist/index.js';
+import { lower, TIERS } from '../dist/index.js';
 import { compileFormats, compileGeneral, FLAGS, hasCompiler } from './lanes/c.mjs';
 import { KernelLane } from './lanes/kernel.mjs';
 import { openDpdk, openUbpf } from './lanes/rivals.mjs';
@@ -11,7 +11,7 @@ import { FORMATS, realFormats } from './work.mjs';
 
 export const COMPILERS = ['gcc', 'clang'];
 
-/** The tools of a run, `missing` telling what is not there. */
+/** The tools of a run; `missing` tells what is not there, `notes` what else there is to know. */
 export function equip() {
   const missing = [];
   const compilers = COMPILERS.filter((compiler) => {
@@ -27,15 +27,19 @@ export function equip() {
     if (typeof rival === 'string') missing.push(rival);
     return typeof rival !== 'string';
   });
-  const linux = openLinux(missing);
+  const notes = [];
+  const linux = openLinux(missing, notes);
   if (realFormats().length === 0) missing.push('formats of real nodes are left out: their list is not here');
   const general = compilers.length > 0 ? compileGeneral(compilers[0], FLAGS['-O2']) : {};
-  return { player: new Player(), compilers, general, tiers, others, linux, missing };
+  return { player: new Player(), compilers, general, tiers, others, linux, missing, notes };
 }
 
-function openLinux(missing) {
+function openLinux(missing, notes) {
   try {
-    new KernelLane(FORMATS.F1).dispose();
+    const lane = new KernelLane(FORMATS.F1);
+    const { thunk } = lane.codeOf(lower(FORMATS.F1));
+    if (thunk) notes.push("Linux's JIT returns by way of a thunk here, which a plain ret stands for");
+    lane.dispose();
     return (format) => new KernelLane(format);
   } catch (error) {
     missing.push(`Linux's JIT is left out: ${error.message}`);

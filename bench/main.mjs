@@ -55,6 +55,7 @@ export async function measure(mode, { seed, say }) {
     spread: spread(tools, { random, say, ...sizes.spread }),
     latency: latency(tools, { random, say, ...sizes.latency }),
     missing: tools.missing,
+    notes: tools.notes,
   };
   tools.player.dispose();
   return { ...run, answers: answers(run) };

@@ -31,11 +31,12 @@ export function report(run) {
   ].join('\n');
 }
 
-export function heading({ machine, mode, missing }) {
+export function heading({ machine, mode, missing, notes }) {
   const { cpu, cores, linux, node, tier, clock } = machine;
   return [
     `${cpu}, ${cores} cores, ${tier}, ${clock.toFixed(2)} GHz measured; Linux ${linux}, Node ${node}; ${mode} mode`,
     ...missing.map((sentence) => `NOT MEASURED: ${sentence}`),
+    ...notes,
   ];
 }
 

@@ -14,6 +14,7 @@ afterAll(() => tools.player.dispose());
 interface Lane {
   readonly title: string;
   readonly group: string;
+  readonly bytes?: number;
   readonly check: () => void;
   readonly sample: () => number;
 }
@@ -40,6 +41,12 @@ describe('every lane that is here unpacks as the reference does:', () => {
     );
     expect(groups.has('C')).toBe(tools.compilers.length > 0);
     for (const { check } of found) check();
+  });
+
+  it('and what is not lifted is other code', () => {
+    const { lanes: found } = lanes('F1', 'stride');
+    const bytesOf = (name: string) => found.find(({ title }) => title === name)!.bytes;
+    expect(bytesOf('BPF, plain')).not.toBe(bytesOf('BPF'));
   });
 
   it('and a lane that does not is found out before it is timed', () => {

@@ -24,23 +24,24 @@ function findLibrary(pattern) {
   return found[0];
 }
 
-/** @returns { title, codeOf(program, format), load(program, format) }, or a sentence that says why not */
+/** @returns { title, routine(program, format, player), load(program, format) }, or a sentence that says why not */
 export function openUbpf() {
   const path = process.env.UBPF_LIB;
   if (!path) return 'uBPF is left out: UBPF_LIB names no libubpf.so';
   const lib = koffi().load(path);
   const create = lib.func('void *ubpf_create()');
   const destroy = lib.func('void ubpf_destroy(void *vm)');
-  const load = lib.func('int ubpf_load(void *vm, void *code, uint32_t length, _Out_ char **error)');
-  const compile = lib.func('uintptr_t ubpf_compile(void *vm, _Out_ char **error)');
+  const load = lib.func('int ubpf_load(void *vm, void *code, uint32_t length, _Out_ void **error)');
+  const compile = lib.func('uintptr_t ubpf_compile(void *vm, _Out_ void **error)');
   const kept = [];
+  const said = ([message]) => (message ? koffi().decode(message, 'char', -1) : 'no message');
   const make = (program) => {
     const vm = create();
     const code = encodeProgram(program);
     const error = [null];
-    if (load(vm, code, code.length, error) !== 0) throw new Error(`uBPF: ${error[0]}`);
+    if (load(vm, code, code.length, error) !== 0) throw new Error(`uBPF: ${said(error)}`);
     const address = BigInt(compile(vm, error));
-    if (address === 0n) throw new Error(`uBPF: ${error[0]}`);
+    if (address === 0n) throw new Error(`uBPF: ${said(error)}`);
     return { vm, address };
   };
   return {

@@ -18,32 +18,37 @@ export function ownRoutines({ player }, format, functions) {
   return [
     { title: 'empty call', group: 'floor', address: player.empty.address },
     ours('BPF', 'BPF', compileX64(verified)),
-    ours('BPF, plain', 'BPF', compileX64(verified, { tier: 'plain' })),
+    ours('BPF, plain', 'BPF', compileX64(verified, { lift: false })),
     ours('native', 'native', emitNative(format)),
     ...functions.map(({ title, unpack, bytes }) => ({ title, group: 'C', address: unpack, bytes })),
   ];
 }
 
-/** And those of the other JITs, which are given the same BPF. */
+/** And those of the other JITs, which are given the same BPF. Whoever cannot do a format is left out of it, and that is said. */
 export function routinesOf(tools, format, functions) {
   const program = lower(format);
+  const attempt = (title, make) => {
+    try {
+      return [{ title, group: 'other JITs', ...make() }];
+    } catch (error) {
+      tools.missing.push(`${title} on a format of ${format.packedBytes} bytes: ${error.message}`);
+      return [];
+    }
+  };
   return [
     ...ownRoutines(tools, format, functions),
-    ...byLinux(tools, format, program),
-    ...tools.others.map((rival) => ({
-      title: rival.title,
-      group: 'other JITs',
-      ...rival.routine(program, format, tools.player),
-    })),
+    ...(tools.linux ? attempt('Linux JIT', () => byLinux(tools, format, program)) : []),
+    ...tools.others.flatMap((rival) =>
+      attempt(rival.title, () => rival.routine(program, format, tools.player)),
+    ),
   ];
 }
 
 function byLinux({ linux, player }, format, program) {
-  if (!linux) return [];
   const lane = linux(format);
   try {
     const { code, bytes } = lane.codeOf(program);
-    return [{ title: 'Linux JIT', group: 'other JITs', address: player.place(code, 'linux').address, bytes }];
+    return { address: player.place(code, 'linux').address, bytes };
   } finally {
     lane.dispose();
   }
