@@ -4,10 +4,8 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openDevice, openFilesystem } from '../dist/bcachefs/index.js';
-import { createUnpacker } from '../dist/index.js';
-import { rowsOf } from './lanes/c.mjs';
-import { ownRoutines } from './lanes/routines.mjs';
-import { inC } from './machine.mjs';
+import { BKEY_BYTES } from '../dist/index.js';
+import { NodeLanes } from './lanes/node-lanes.mjs';
 import { race } from './race.mjs';
 import { nextKey } from './work.mjs';
 
@@ -17,7 +15,8 @@ const IMAGES = {
   'v1.4': ['../test/vectors/bcachefs/v1.4.img.zst'],
   multi: ['../test/vectors/bcachefs/multi-0.img.zst', '../test/vectors/bcachefs/multi-1.img.zst'],
 };
-const KEY_BYTES = 40;
+/** Of a key's second byte; 0 for a packed key. */
+const FORMAT_BITS = 0x7f;
 
 /** @returns { image, nodes, bsets, keys, leftOut, formats, rows } for each image that is here */
 export async function realNodes(tools, { random, rounds, images, say }) {
@@ -44,129 +43,31 @@ async function readNodes(paths) {
 }
 
 function measure(tools, nodes, random, rounds) {
-  const bsets = nodes.flatMap((node) =>
-    node.bsets.map(({ start, end, keyCount, unpacked }) => ({ node, start, end, keyCount, unpacked })),
-  );
-  const taken = bsets.filter((bset) => bset.keyCount > 0 && isPacked(bset));
-  const keys = taken.reduce((sum, { keyCount }) => sum + keyCount, 0);
-  const out = new Uint8Array(keys * KEY_BYTES);
+  const all = nodes.flatMap((node) => node.bsets.map((bset) => ({ ...bset, node })));
+  const bsets = all.filter((bset) => bset.keyCount > 0 && isPacked(bset));
+  const keys = bsets.reduce((sum, { keyCount }) => sum + keyCount, 0);
+  const out = new Uint8Array(keys * BKEY_BYTES);
   let at = 0;
-  for (const bset of taken) {
-    bset.out = out.subarray(at, at + bset.keyCount * KEY_BYTES);
+  for (const bset of bsets) {
+    bset.out = out.subarray(at, at + bset.keyCount * BKEY_BYTES);
     at += bset.out.length;
   }
   const want = Buffer.concat(
-    taken.map(({ unpacked, keyCount }) => unpacked.subarray(0, keyCount * KEY_BYTES)),
+    bsets.map(({ unpacked, keyCount }) => unpacked.subarray(0, keyCount * BKEY_BYTES)),
   );
-  const formats = new Map();
-  for (const { node } of taken)
-    if (!formats.has(textOf(node.format))) formats.set(textOf(node.format), node.format);
-  const lanes = lanesOf(tools, { taken, keys, out, want, formats });
-  const rows = race(tools, lanes, { rounds, random });
+  const lanes = new NodeLanes(tools, { bsets, keys, out, want });
   return {
     nodes: nodes.length,
-    bsets: taken.length,
+    bsets: bsets.length,
     keys,
-    leftOut: bsets.length - taken.length,
-    formats: formats.size,
-    rows,
+    leftOut: all.length - bsets.length,
+    formats: lanes.formatCount,
+    rows: race(tools, lanes.all(), { rounds, random }),
   };
-}
-
-const textOf = ({ keyU64s, fields }) =>
-  [keyU64s, ...fields.flatMap(({ bits, at, offset }) => [bits, at, offset])].join();
-
-function byFormat(bsets) {
-  const groups = new Map();
-  for (const bset of bsets) {
-    const name = textOf(bset.node.format);
-    groups.set(name, [...(groups.get(name) ?? []), bset]);
-  }
-  return [...groups.values()];
 }
 
 function isPacked({ node, start, keyCount }) {
   for (let i = 0, at = start; i < keyCount; i++, at += nextKey(node.bytes, at))
-    if (node.bytes[at + 1] & 0x7f) return false;
+    if (node.bytes[at + 1] & FORMAT_BITS) return false;
   return true;
-}
-
-function lanesOf(tools, { taken, keys, out, want, formats }) {
-  const names = [...formats.keys()];
-  const functions = inC({ compilers: tools.compilers.slice(0, 1) }, [...formats.values()], ['-O3']);
-  const routines = new Map(
-    names.map((name, i) => [name, ownRoutines(tools, formats.get(name), functions[i])]),
-  );
-  const inFormat = new Map(names.map((name, i) => [name, functions[i]]));
-  const { player } = tools;
-  const add = (title, group, kind, calls, result) => {
-    const sample = player.script(calls);
-    const check = () => {
-      out.fill(0xa5);
-      sample();
-      if (Buffer.compare(out, want) !== 0) throw new Error(`${title} does not give the keys of the nodes`);
-    };
-    return { title, group, kind, keys, sample, check, result };
-  };
-  const bytesOf = ({ node, start, end }) => node.bytes.subarray(start, end);
-  const each = (title, group) =>
-    add(
-      title,
-      group,
-      'a call each',
-      taken.map((bset) => {
-        const { address } = routines.get(textOf(bset.node.format)).find((routine) => routine.title === title);
-        return {
-          address: player.streamLoop.address,
-          args: [address, bset.out, bytesOf(bset), BigInt(bset.keyCount)],
-        };
-      }),
-    );
-  const loop = (title) =>
-    add(
-      title,
-      'C',
-      'loop',
-      taken.map((bset) => {
-        const { stream } = inFormat.get(textOf(bset.node.format)).find((one) => one.title === title);
-        return { address: stream, args: [bset.out, bytesOf(bset), BigInt(bset.keyCount)] };
-      }),
-    );
-  const general = ([name, { stream }]) =>
-    add(
-      `C ${name === 'table' ? 'table' : 'bit stream'}`,
-      'C',
-      'loop',
-      taken.map((bset) => ({
-        address: stream,
-        args: [bset.out, bytesOf(bset), BigInt(bset.keyCount), rowsOf(bset.node.format)],
-      })),
-    );
-  const engine = (title, group, options, together) => {
-    const unpackers = new Map(names.map((name) => [name, createUnpacker(formats.get(name), options)]));
-    const results = [];
-    const calls = [];
-    for (const bsets of together ? byFormat(taken) : taken.map((bset) => [bset])) {
-      const unpacker = unpackers.get(textOf(bsets[0].node.format));
-      const streams = bsets.map(({ node, start, end, out }) => ({ keys: node.bytes, start, end, out }));
-      const run = () =>
-        together ? unpacker.unpackStreams(streams) : unpacker.unpackStream(streams[0].keys, streams[0]);
-      run();
-      calls.push(...player.record(() => results.push(run())));
-    }
-    return add(title, group, 'engine', calls, results);
-  };
-  const titles = (functions[0] ?? []).map(({ title }) => title);
-  const best = tools.tiers.at(-1);
-  return [
-    each('BPF', 'BPF'),
-    each('native', 'native'),
-    ...titles.map((title) => each(title, 'C')),
-    ...titles.map(loop),
-    ...Object.entries(tools.general).map(general),
-    engine('native', 'native', { engine: 'native' }),
-    engine('BPF scalar', 'BPF', { engine: 'bpf', tier: 'scalar' }),
-    ...(best ? [engine(`BPF ${best}`, 'BPF', { engine: 'bpf', tier: best })] : []),
-    ...(best ? [engine('BPF 4 streams', 'BPF', { engine: 'bpf', tier: best }, true)] : []),
-  ];
 }

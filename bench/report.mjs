@@ -66,14 +66,16 @@ export function ladderGroups({ ladder }) {
 }
 
 function ladderTables(run) {
+  const spread = (row) => (run.mode === 'full' ? `${two(row.low)}-${two(row.high)}` : two(row.median));
+  const what = run.mode === 'full' ? '95 % interval of the median' : 'median';
   return ladderGroups(run).flatMap(({ title, formats, lines }) => [
     '',
-    `${title}: ns a record, minimum (median) and core cycles of the minimum`,
+    `${title}: ns a record, minimum (${what}) and core cycles of the minimum`,
     ...table(
       ['', ...formats],
       lines.map(({ name, cells }) => [
         name,
-        ...cells.map((row) => row && `${two(row.ns)} (${two(row.median)}) ${row.cycles.toFixed(1)}`),
+        ...cells.map((row) => row && `${two(row.ns)} (${spread(row)}) ${row.cycles.toFixed(1)}`),
       ]),
     ),
   ]);

@@ -1,12 +1,14 @@
 // The benchmark itself: every lane that this machine has gives the reference's bytes, and figures come out.
 
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 
 // bench/ is JavaScript without types, and runs on dist/.
 const load = (file: string) => import(new URL(`../bench/${file}.mjs`, import.meta.url).href);
-const [{ equip, inC }, { makeWork }, { lanesOf }, { routinesOf }, { race }, work, spreads, { bytesAt }] =
+const [{ equip, inC }, { makeWork }, { lanesOf }, { routinesOf }, { race }, work, { spread }, { realNodes }] =
   await Promise.all(
-    ['machine', 'ladder', 'lanes/lanes', 'lanes/routines', 'race', 'work', 'spread', 'work'].map(load),
+    ['machine', 'ladder', 'lanes/lanes', 'lanes/routines', 'race', 'work', 'spread', 'nodes'].map(load),
   );
 const tools = equip();
 afterAll(() => tools.player.dispose());
@@ -52,7 +54,7 @@ describe('every lane that is here unpacks as the reference does:', () => {
   it('and a lane that does not is found out before it is timed', () => {
     const { lanes: found, out } = lanes('F1', 'stride');
     const lane = found.find(({ title }) => title === 'JS halves')!;
-    const wrong = { ...lane, check: () => expect(Buffer.compare(out, bytesAt(0, out.length))).toBe(0) };
+    const wrong = { ...lane, check: () => expect(Buffer.compare(out, work.bytesAt(0, out.length))).toBe(0) };
     lane.check();
     expect(() => race(tools, [wrong], { rounds: 1, random: work.seeded(1) })).toThrow();
   });
@@ -79,12 +81,29 @@ it('random formats are legal, tight and byte-aligned ones, of one to five words,
 });
 
 it('the ratios over formats are of lanes that there are', () => {
-  const rows = spreads.spread(tools, { random: work.seeded(2), rounds: 1, formats: 2, say: () => {} });
+  const rows = spread(tools, { random: work.seeded(2), rounds: 1, formats: 2, say: () => {} });
   expect(rows.length).toBeGreaterThanOrEqual(2);
   for (const { ratios, bytes } of rows) {
     expect(ratios['record, BPF / native']).toBeGreaterThan(0);
     expect(ratios['key stream, BPF best / native per record'] === undefined).toBe(tools.tiers.length === 0);
     expect(bytes.BPF).toBeGreaterThan(0);
     expect(bytes.native).toBeGreaterThan(0);
+  }
+});
+
+it('all lanes give the keys of the sample image, as bcachefs wrote them', async () => {
+  const quiet = { random: work.seeded(4), rounds: 1, images: 1, say: () => {} };
+  const [image] = await realNodes({ ...tools, compilers: [] }, quiet);
+  expect(image).toMatchObject({ image: 'mini', nodes: 92 });
+  expect(image.keys).toBeGreaterThan(2000);
+  expect(image.rows.length).toBeGreaterThan(2);
+});
+
+it('bpf-unpack bench refuses what it does not know', () => {
+  const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+  for (const words of [['here'], ['--seed', '0'], ['--rounds', '3']]) {
+    const { status, stderr } = spawnSync(process.execPath, [cli, 'bench', ...words]);
+    expect(status).toBe(2);
+    expect(stderr.toString()).toMatch(/^bpf-unpack: .*\nTry 'bpf-unpack bench --help'/);
   }
 });

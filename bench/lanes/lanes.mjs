@@ -83,7 +83,8 @@ export function loops(tools, work, functions) {
   return [...own, ...general];
 }
 
-const GENERAL_TITLE = { bitstream: 'C bit stream', table: 'C table' };
+/** What the decoders in c/ are called in the tables. */
+export const GENERAL_TITLE = { bitstream: 'C bit stream', table: 'C table' };
 
 /** What `unpackMany`, `unpackStream` and `unpackStreams` do, without the crossing from JavaScript. */
 export function engines(tools, work) {
