@@ -12,12 +12,15 @@ import {
   verify,
 } from '../dist/index.js';
 import { bigintOf, halvesOf } from './lanes/javascript.mjs';
-import { wasmBytes } from './lanes/wasm.mjs';
+import { wasmOf } from './lanes/wasm.mjs';
 import { inC } from './machine.mjs';
 import { median, percentile, randomFormat, realFormats, shuffle } from './work.mjs';
 
 /** V8 compiles our compilers meanwhile. */
-const WARM_MS = 2500;
+const WARM_MS = 1400;
+const MEASURED_MS = 400;
+/** Of what is little code. */
+const SHORTER = 3;
 const COMPILED = 3;
 
 /** @returns { first, warm, compilers }: medians of fresh processes; rows of { stage, p50, p99 }; ms of each compiler */
@@ -26,16 +29,17 @@ export function latency(tools, { random, formats: count, processes, say }) {
   const real = shuffle(realFormats(), random).slice(0, count);
   const formats =
     real.length > 0 ? real : Array.from({ length: count }, (_, i) => randomFormat(random, i % 2 === 0));
-  let times;
-  const until = performance.now() + WARM_MS;
-  do times = makeAll(tools, formats);
-  while (performance.now() < until);
-  times = makeAll(tools, formats);
+  const best = tools.tiers.at(-1);
+  const arena = new CodeArena();
+  const warm = [byBpf(arena), byNative(arena), byUnpacker(arena, best), ...rivals(tools)].flatMap((route) =>
+    rowsOf(warmed(formats, route)),
+  );
+  arena.dispose();
   say('latency, first in a process');
   return {
     formats: formats.length,
     origin: real.length > 0 ? 'real' : 'random',
-    warm: rowsOf(times),
+    warm,
     first: firstOf(processes),
     compilers: compilersOf(tools, formats),
   };
@@ -44,70 +48,110 @@ export function latency(tools, { random, formats: count, processes, say }) {
 const rowsOf = (times) =>
   [...times].map(([stage, all]) => ({ stage, p50: percentile(all, 50), p99: percentile(all, 99) }));
 
-function makeAll(tools, formats) {
+/** Times a route for all formats over and over, by itself, once it is warm. */
+function warmed(formats, { total, run, part = 1 }) {
   const times = new Map();
-  const timed = (stage, run) => {
-    const begun = process.hrtime.bigint();
-    const result = run();
+  const begun = performance.now();
+  let warm = false;
+  const timed = (stage, work) => {
+    const start = process.hrtime.bigint();
+    const result = work();
+    const us = Number(process.hrtime.bigint() - start) / 1000;
     if (!times.has(stage)) times.set(stage, []);
-    times.get(stage).push(Number(process.hrtime.bigint() - begun) / 1000);
+    if (warm) times.get(stage).push(us);
     return result;
   };
-  const arena = new CodeArena();
-  for (const format of formats) {
-    ours(timed, format, arena, tools.tiers.at(-1));
-    theirs(timed, format, tools);
+  do {
+    warm = performance.now() - begun > WARM_MS / part;
+    for (const format of formats) run(timed, format);
+  } while (!warm || performance.now() - begun < WARM_MS / part + MEASURED_MS);
+  if (total) {
+    const stages = [...times.values()];
+    times.set(
+      total,
+      stages[0].map((_, i) => stages.reduce((sum, all) => sum + all[i], 0)),
+    );
   }
-  arena.dispose();
-  const total = (stages) =>
-    formats.map((_, i) => stages.reduce((sum, stage) => sum + times.get(stage)[i], 0));
-  times.set('BPF, format to callable', total(['lower', 'verify', 'JIT', 'place', 'first call']));
-  times.set('native, format to callable', total(['native emit', 'native place', 'native first call']));
   return times;
 }
 
-function ours(timed, format, arena, tier) {
-  const [packed, out] = [
-    new Uint8Array(format.packedBytes * 256),
-    new Uint8Array(format.unpackedBytes * 256),
-  ];
-  const program = timed('lower', () => lower(format));
-  const verified = timed('verify', () => verify(program, contractFor(format)));
-  const code = timed('JIT', () => compileX64(verified));
-  const routine = timed('place', () => arena.place(code));
-  timed('first call', () => routine.call([out, packed]));
-  const native = timed('native emit', () => emitNative(format));
-  const other = timed('native place', () => arena.place(native));
-  timed('native first call', () => other.call([out, packed]));
-  routine.free();
-  other.free();
-  const unpacker = timed('createUnpacker', () => createUnpacker(format, { engine: 'bpf', arena, tier }));
-  timed('createUnpacker, format seen before', () =>
-    createUnpacker(format, { engine: 'bpf', arena, tier }),
-  ).dispose();
-  if (tier)
-    timed(`loops of the format, ${tier}, first call`, () => unpacker.unpackMany(packed, 256, { out }));
-  unpacker.dispose();
+const byBpf = (arena) => ({
+  total: 'BPF, format to callable',
+  run(timed, format) {
+    const [packed, out] = [new Uint8Array(format.packedBytes), new Uint8Array(format.unpackedBytes)];
+    const program = timed('lower', () => lower(format));
+    const verified = timed('verify', () => verify(program, contractFor(format)));
+    const code = timed('JIT', () => compileX64(verified));
+    const routine = timed('place', () => arena.place(code));
+    timed('first call', () => routine.call([out, packed]));
+    routine.free();
+  },
+});
+
+const byNative = (arena) => ({
+  total: 'native, format to callable',
+  run(timed, format) {
+    const [packed, out] = [new Uint8Array(format.packedBytes), new Uint8Array(format.unpackedBytes)];
+    const code = timed('native emit', () => emitNative(format));
+    const routine = timed('native place', () => arena.place(code));
+    timed('native first call', () => routine.call([out, packed]));
+    routine.free();
+  },
+});
+
+const MANY = 256;
+
+const byUnpacker = (arena, tier) => ({
+  run(timed, format) {
+    const packed = new Uint8Array(format.packedBytes * MANY);
+    const out = new Uint8Array(format.unpackedBytes * MANY);
+    const unpacker = timed('createUnpacker', () => createUnpacker(format, { engine: 'bpf', arena, tier }));
+    const again = timed('createUnpacker, format seen before', () =>
+      createUnpacker(format, { engine: 'bpf', arena, tier }),
+    );
+    if (tier)
+      timed(`loops of the format, ${tier}, first call`, () => unpacker.unpackMany(packed, MANY, { out }));
+    unpacker.dispose();
+    again.dispose();
+  },
+});
+
+function rivals({ linux, others }) {
+  const routes = [];
+  if (linux) routes.push({ run: loadIntoLinux(linux) });
+  for (const rival of others) {
+    routes.push({
+      run: (timed, format) => {
+        const program = lower(format);
+        timed(`${rival.title} load and destroy`, () => rival.load(program, format));
+      },
+    });
+  }
+  const scripts = [{ run: makeHalves }, { run: makeBigint }, { run: makeWasm }];
+  return [...routes, ...scripts].map((route) => ({ ...route, part: SHORTER }));
 }
 
-function theirs(timed, format, { linux, others }) {
-  const program = lower(format);
-  if (linux) {
-    const lane = linux(format);
-    const encoded = lane.wrap(program);
-    timed('Linux BPF_PROG_LOAD and close', () => lane.load(encoded));
-    lane.dispose();
-  }
-  for (const rival of others) timed(`${rival.title} load and destroy`, () => rival.load(program, format));
+const loadIntoLinux = (linux) => (timed, format) => {
+  const lane = linux(format);
+  const encoded = lane.wrap(lower(format));
+  timed('Linux BPF_PROG_LOAD and close', () => lane.load(encoded));
+  lane.dispose();
+};
+
+function makeHalves(timed, format) {
   const s = new Int32Array(format.packedBytes / 4);
-  timed('JS halves: text, new Function, first call', () => halvesOf(format).one(s, 0, new Int32Array(10), 0));
-  timed('JS BigInt: text, new Function, first call', () => {
-    bigintOf(format).one(new DataView(s.buffer), 0, new DataView(new ArrayBuffer(40)), 0);
-  });
-  timed(
-    'WebAssembly: bytes, module, instance',
-    () => new WebAssembly.Instance(new WebAssembly.Module(wasmBytes(format))),
-  );
+  const d = new Int32Array(format.unpackedBytes / 4);
+  timed('JS halves: text, new Function, first call', () => halvesOf(format).one(s, 0, d, 0));
+}
+
+function makeBigint(timed, format) {
+  const s = new DataView(new ArrayBuffer(format.packedBytes));
+  const d = new DataView(new ArrayBuffer(format.unpackedBytes));
+  timed('JS BigInt: text, new Function, first call', () => bigintOf(format).one(s, 0, d, 0));
+}
+
+function makeWasm(timed, format) {
+  timed('WebAssembly: bytes, module, memory, first call', () => wasmOf(format, 4096).one(0, 2048, 1));
 }
 
 function firstOf(processes) {
