@@ -27,7 +27,7 @@ export const MODES = {
     latency: { formats: 100, processes: 3 },
   },
   full: {
-    ladder: { rounds: 1500, outBytes: 256 * MIB, everywhere: true },
+    ladder: { rounds: 1500, outBytes: 128 * MIB, everywhere: true },
     spread: { rounds: 120, formats: 1000 },
     nodes: { rounds: 200, images: 4 },
     calls: { rounds: 100 },
