@@ -19,9 +19,8 @@ import { defineFormat } from '../src/format/define.js';
 import type { Format } from '../src/format/model.js';
 import { STREAM_END } from '../src/format/stream.js';
 import { type Lifted, lift } from '../src/jit/lift.js';
-import { type BulkCode, type MachineCode, STREAM_PLACES } from '../src/jit/target.js';
+import { type BulkCode, STREAM_PLACES } from '../src/jit/target.js';
 import { vectorStreamLoop, vectorStrideLoop } from '../src/jit/x64/bulk.js';
-import { FORMS } from '../src/jit/x64/forms.js';
 import { lineStrideLoop } from '../src/jit/x64/lines.js';
 import { listing } from '../src/jit/x64/listing.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
@@ -299,23 +298,4 @@ test('the header of a key is loaded once, so that what is checked is what is use
   expect(loads(streamsLoop(form)!, /\[r(bx|bp|si|di)\]/)).toEqual(
     ['rbx', 'rbp', 'rsi', 'rdi'].map((key) => `mov eax, [${key}]`),
   );
-});
-
-test('every vector instruction of the table is emitted somewhere', () => {
-  const names = new Set<string>();
-  const note = (code: MachineCode | undefined) => {
-    if (!code) return;
-    for (const { text } of listing(code)) names.add(text.split(' ')[0]!);
-  };
-  for (let seed = 0; seed < 48; seed++) {
-    const random = seeded(seed);
-    const format = anyFormat(random, seed);
-    const form = lifted(format);
-    if (!form) continue;
-    note(vectorStrideLoop(form)?.code);
-    note(lineStrideLoop(form, format.packedBytes)?.code);
-    if (format.keyU64s) note(streamsLoop(form)?.code);
-  }
-  const vector = FORMS.filter((form) => form.vector).map(({ mnemonic }) => mnemonic);
-  expect([...new Set(vector)].filter((mnemonic) => !names.has(mnemonic))).toEqual([]);
 });

@@ -1,17 +1,27 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
+import { contractFor } from '../src/bpf/contract.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
+import { lower } from '../src/bpf/lower.js';
 import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
 import { CodeArena } from '../src/exec/arena.js';
+import { defineFormat, type FieldSpec } from '../src/format/define.js';
+import { type Format, SIZES, type Size } from '../src/format/model.js';
+import { lift } from '../src/jit/lift.js';
 import { callTrampoline } from '../src/jit/x64/abi.js';
 import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
+import { vectorStrideLoop } from '../src/jit/x64/bulk.js';
+import { cpuProbe } from '../src/jit/x64/cpu.js';
 import { FORMS, type Form } from '../src/jit/x64/forms.js';
+import { lineStrideLoop } from '../src/jit/x64/lines.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
 import { assembleX64, compileX64 } from '../src/jit/x64/lower.js';
+import { streamsLoop } from '../src/jit/x64/streams.js';
 import { assembleNative } from '../src/native/emit.js';
 import { unsafeTrust } from '../src/unsafe.js';
+import { verify } from '../src/verifier/verify.js';
 import { IMMEDIATES, VALUES } from './boundary-values.js';
 import { randomBkeyFormat, randomFormat, seeded } from './random-formats.js';
 import { hex, type UbpfVector, unhex, vectors } from './vectors.js';
@@ -318,6 +328,27 @@ function programOf(row: Row, dst: number, src: number, off: number, imm: number)
   return makeProgram([instruction(row, { dst, src, off, imm: distance }), ...filler, op('exit', {})]);
 }
 
+/** Members of one size whose sums wrap, signed ones and others, in records of 32 bytes. */
+function sums(size: Size): Format {
+  const field = (byte: number): FieldSpec => {
+    const signed = byte % 16 === 0;
+    return { name: `at ${byte}`, bits: size * 8 - 1, at: byte * 8, signed, offset: 1n, to: { byte, size } };
+  };
+  const fields = Array.from({ length: 32 / size }, (_, i) => field(i * size));
+  const narrow = Array.from({ length: 16 / size }, (_, i) => field(i * size));
+  emitLoops(defineFormat({ packedBytes: 16, unpackedBytes: 16, fields: narrow }));
+  return defineFormat({ packedBytes: 32, unpackedBytes: 32, fields });
+}
+
+/** The loops of a format's own. */
+function emitLoops(format: Format): void {
+  const lifted = lift(verify(lower(format), contractFor(format)));
+  if (!lifted) return;
+  vectorStrideLoop(lifted);
+  lineStrideLoop(lifted, format.packedBytes + 1);
+  if (format.keyU64s) streamsLoop(lifted);
+}
+
 test('every row of the table is emitted by some program, format or loop', () => {
   const runnable = ROWS.filter(({ kind, op }) => kind !== 'refused' && op !== 'helper');
   const forms = formsIn(() => {
@@ -334,6 +365,10 @@ test('every row of the table is emitted by some program, format or loop', () => 
       for (const dst of [1, 2]) assembleX64(programOf(row, dst, 0, 50, 1));
     }
     assembleX64(makeProgram([op('lddw', { dst: 0, value: 1n << 32n }), op('exit', {})]));
+    cpuProbe();
+    for (let seed = 0; seed < 300; seed++)
+      emitLoops(seed % 3 ? randomFormat(seeded(seed)) : randomBkeyFormat(seeded(seed)));
+    for (const size of SIZES) emitLoops(sums(size));
   });
   expect(FORMS.filter((form) => !forms.has(form)).map(({ text }) => text)).toEqual([]);
 });

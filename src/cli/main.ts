@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { BpfUnpackError } from '../errors.js';
 import { asmCommand } from './asm.js';
+import { benchCommand } from './bench.js';
 import { compileCommand } from './compile.js';
 import { conformanceCommand } from './conformance.js';
 import { demoCommand } from './demo.js';
@@ -23,6 +24,7 @@ const COMMANDS: readonly Command[] = [
   runCommand,
   verifyCommand,
   conformanceCommand,
+  benchCommand,
   demoCommand,
 ];
 

@@ -9,7 +9,7 @@ import type { Lifted, Piece, Slice } from '../lift.js';
 
 export const LANE_BITS = 64;
 const ELEMENT_BITS = [64, 32, 16, 8] as const;
-export type ElementBits = (typeof ELEMENT_BITS)[number];
+type ElementBits = (typeof ELEMENT_BITS)[number];
 
 export interface Chunk {
   /** In the output, where the chunk is stored. */

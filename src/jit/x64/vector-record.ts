@@ -85,7 +85,7 @@ const serves = (load: Load, wanted: Load): boolean =>
   (wanted.from[1] === undefined || wanted.from[1] === load.from[1]);
 
 /** How many instructions a record takes, without loads. */
-export function operations({ parts }: RecordPlan): number {
+function operations({ parts }: RecordPlan): number {
   let count = 0;
   for (const { chunk, terms } of parts) {
     count += 1 + chunk.adds.length + (chunk.flip ? 1 : 0) + Math.max(0, terms.length - 1);

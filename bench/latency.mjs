@@ -1,0 +1,178 @@
+// From a format to something that can be called: µs of each stage once warm, of the first one in a process, and of the rivals.
+
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import {
+  CodeArena,
+  compileX64,
+  contractFor,
+  createUnpacker,
+  emitNative,
+  lower,
+  verify,
+} from '../dist/index.js';
+import { bigintOf, halvesOf } from './lanes/javascript.mjs';
+import { wasmOf } from './lanes/wasm.mjs';
+import { inC } from './machine.mjs';
+import { median, percentile, randomFormat, realFormats, shuffle } from './work.mjs';
+
+/** V8 compiles our compilers meanwhile. */
+const WARM_MS = 1400;
+const MEASURED_MS = 400;
+/** Of what is little code. */
+const SHORTER = 3;
+const COMPILED = 3;
+
+/** @returns { first, warm, compilers }: medians of fresh processes; rows of { stage, p50, p99 }; ms of each compiler */
+export function latency(tools, { random, formats: count, processes, say }) {
+  say('latency, warm');
+  const real = shuffle(realFormats(), random).slice(0, count);
+  const formats =
+    real.length > 0 ? real : Array.from({ length: count }, (_, i) => randomFormat(random, i % 2 === 0));
+  const best = tools.tiers.at(-1);
+  const arena = new CodeArena();
+  const warm = [byBpf(arena), byNative(arena), byUnpacker(arena, best), ...rivals(tools)].flatMap((route) =>
+    rowsOf(warmed(formats, route)),
+  );
+  arena.dispose();
+  say('latency, first in a process');
+  return {
+    formats: formats.length,
+    origin: real.length > 0 ? 'real' : 'random',
+    warm,
+    first: firstOf(processes),
+    compilers: compilersOf(tools, formats),
+  };
+}
+
+const rowsOf = (times) =>
+  [...times].map(([stage, all]) => ({ stage, p50: percentile(all, 50), p99: percentile(all, 99) }));
+
+/** Times a route for all formats over and over, by itself, once it is warm. */
+function warmed(formats, { total, run, part = 1 }) {
+  const times = new Map();
+  const begun = performance.now();
+  let warm = false;
+  const timed = (stage, work) => {
+    const start = process.hrtime.bigint();
+    const result = work();
+    const us = Number(process.hrtime.bigint() - start) / 1000;
+    if (!times.has(stage)) times.set(stage, []);
+    if (warm) times.get(stage).push(us);
+    return result;
+  };
+  do {
+    warm = performance.now() - begun > WARM_MS / part;
+    for (const format of formats) run(timed, format);
+  } while (!warm || performance.now() - begun < WARM_MS / part + MEASURED_MS);
+  if (total) {
+    const stages = [...times.values()];
+    times.set(
+      total,
+      stages[0].map((_, i) => stages.reduce((sum, all) => sum + all[i], 0)),
+    );
+  }
+  return times;
+}
+
+const byBpf = (arena) => ({
+  total: 'BPF, format to callable',
+  run(timed, format) {
+    const [packed, out] = [new Uint8Array(format.packedBytes), new Uint8Array(format.unpackedBytes)];
+    const program = timed('lower', () => lower(format));
+    const verified = timed('verify', () => verify(program, contractFor(format)));
+    const code = timed('JIT', () => compileX64(verified));
+    const routine = timed('place', () => arena.place(code));
+    timed('first call', () => routine.call([out, packed]));
+    routine.free();
+  },
+});
+
+const byNative = (arena) => ({
+  total: 'native, format to callable',
+  run(timed, format) {
+    const [packed, out] = [new Uint8Array(format.packedBytes), new Uint8Array(format.unpackedBytes)];
+    const code = timed('native emit', () => emitNative(format));
+    const routine = timed('native place', () => arena.place(code));
+    timed('native first call', () => routine.call([out, packed]));
+    routine.free();
+  },
+});
+
+const MANY = 256;
+
+const byUnpacker = (arena, tier) => ({
+  run(timed, format) {
+    const packed = new Uint8Array(format.packedBytes * MANY);
+    const out = new Uint8Array(format.unpackedBytes * MANY);
+    const unpacker = timed('createUnpacker', () => createUnpacker(format, { engine: 'bpf', arena, tier }));
+    const again = timed('createUnpacker, format seen before', () =>
+      createUnpacker(format, { engine: 'bpf', arena, tier }),
+    );
+    if (tier)
+      timed(`loops of the format, ${tier}, first call`, () => unpacker.unpackMany(packed, MANY, { out }));
+    unpacker.dispose();
+    again.dispose();
+  },
+});
+
+function rivals({ linux, others }) {
+  const routes = [];
+  if (linux) routes.push({ run: loadIntoLinux(linux) });
+  for (const rival of others) {
+    routes.push({
+      run: (timed, format) => {
+        const program = lower(format);
+        timed(`${rival.title} load and destroy`, () => rival.load(program, format));
+      },
+    });
+  }
+  const scripts = [{ run: makeHalves }, { run: makeBigint }, { run: makeWasm }];
+  return [...routes, ...scripts].map((route) => ({ ...route, part: SHORTER }));
+}
+
+const loadIntoLinux = (linux) => (timed, format) => {
+  const lane = linux(format);
+  const encoded = lane.wrap(lower(format));
+  timed('Linux BPF_PROG_LOAD and close', () => lane.load(encoded));
+  lane.dispose();
+};
+
+function makeHalves(timed, format) {
+  const s = new Int32Array(format.packedBytes / 4);
+  const d = new Int32Array(format.unpackedBytes / 4);
+  timed('JS halves: text, new Function, first call', () => halvesOf(format).one(s, 0, d, 0));
+}
+
+function makeBigint(timed, format) {
+  const s = new DataView(new ArrayBuffer(format.packedBytes));
+  const d = new DataView(new ArrayBuffer(format.unpackedBytes));
+  timed('JS BigInt: text, new Function, first call', () => bigintOf(format).one(s, 0, d, 0));
+}
+
+function makeWasm(timed, format) {
+  timed('WebAssembly: bytes, module, memory, first call', () => wasmOf(format, 4096).one(0, 2048, 1));
+}
+
+function firstOf(processes) {
+  const path = fileURLToPath(new URL('first.mjs', import.meta.url));
+  return ['bpf', 'native'].map((engine) => {
+    const samples = Array.from({ length: processes }, () =>
+      JSON.parse(spawnSync(process.execPath, [path, engine]).stdout.toString()),
+    );
+    const part = (name) => median(samples.map((sample) => sample[name]));
+    return { engine, load: part('load'), make: part('make'), call: part('call') };
+  });
+}
+
+/** One format from text to a function of a shared library. */
+function compilersOf(tools, formats) {
+  return tools.compilers.map((compiler) => {
+    const times = formats.slice(0, COMPILED).map((format) => {
+      const begun = performance.now();
+      inC({ compilers: [compiler] }, [format], ['-O3']);
+      return performance.now() - begun;
+    });
+    return { title: `${compiler} -O3`, ms: Math.min(...times) };
+  });
+}

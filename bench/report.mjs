@@ -1,0 +1,190 @@
+// The results as tables of text.
+
+import { bytesOf, summary } from './answers.mjs';
+
+const two = (number) => number.toFixed(2);
+
+/** Rows of cells under a heading; the first column is left-aligned. */
+function table(heading, rows) {
+  const all = [heading, ...rows].map((row) => row.map((cell) => String(cell ?? '-')));
+  const widths = heading.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  return all.map((row) =>
+    row
+      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+export const laneName = ({ title, kind }) => `${title}, ${kind}`;
+
+export function report(run) {
+  return [
+    ...heading(run),
+    ...ladderTables(run),
+    ...spreadTables(run),
+    ...nodeTables(run),
+    ...callTables(run),
+    ...latencyTables(run),
+    '',
+    ...run.answers.flatMap(({ question, answer }) => [question, `  ${answer}`]),
+  ].join('\n');
+}
+
+export function heading({ machine, mode, missing, notes }) {
+  const { cpu, cores, linux, node, tier, clock } = machine;
+  return [
+    `${cpu}, ${cores} cores, ${tier}, ${clock.toFixed(2)} GHz measured; Linux ${linux}, Node ${node}; ${mode} mode`,
+    ...missing.map((sentence) => `NOT MEASURED: ${sentence}`),
+    ...notes,
+  ];
+}
+
+const KIND = { stride: 'fixed stride', stream: 'key stream, the next key found in the header' };
+const PLACE = {
+  L1: 'in the first-level cache',
+  L2: 'in the second-level cache',
+  memory: 'out of the caches',
+};
+
+/** One table for each kind of work and place: a column for each format. */
+export function ladderGroups({ ladder }) {
+  return Object.keys(KIND).flatMap((kind) =>
+    Object.keys(PLACE).flatMap((place) => {
+      const works = ladder.filter((work) => work.kind === kind && work.place === place);
+      if (works.length === 0) return [];
+      const names = [...new Set(works.flatMap(({ rows }) => rows.map(laneName)))];
+      const cell = (work, name) => work.rows.find((row) => laneName(row) === name);
+      const lines = names.map((name) => ({
+        name,
+        group: works.map((work) => cell(work, name)?.group).find(Boolean),
+        cells: works.map((work) => cell(work, name)),
+      }));
+      return [{ title: `${KIND[kind]}, ${PLACE[place]}`, formats: works.map(({ format }) => format), lines }];
+    }),
+  );
+}
+
+function ladderTables(run) {
+  const spread = (row) => (run.mode === 'full' ? `${two(row.low)}-${two(row.high)}` : two(row.median));
+  const what = run.mode === 'full' ? '95 % interval of the median' : 'median';
+  return ladderGroups(run).flatMap(({ title, formats, lines }) => [
+    '',
+    `${title}: ns a record, minimum (${what}) and core cycles of the minimum`,
+    ...table(
+      ['', ...formats],
+      lines.map(({ name, cells }) => [
+        name,
+        ...cells.map((row) => row && `${two(row.ns)} (${spread(row)}) ${row.cycles.toFixed(1)}`),
+      ]),
+    ),
+  ]);
+}
+
+const PARTS = {
+  'all formats': () => true,
+  'keys of 4 or 5 words': ({ words }) => words >= 4,
+  'a field over nine bytes': ({ straddles }) => straddles,
+  'of real nodes': ({ origin }) => origin === 'real',
+};
+
+function spreadTables({ spread, mode }) {
+  const rows = Object.entries(PARTS).flatMap(([part, chosen]) =>
+    summary(spread, chosen).map(({ name, count, median, low, high, worst, goal, interval }) => [
+      `${part}: ${name}`,
+      count,
+      two(median),
+      ...(mode === 'full' ? [`${two(interval.low)}-${two(interval.high)}`] : []),
+      two(low),
+      two(high),
+      two(worst),
+      goal ?? '',
+      goal === undefined ? '' : median <= goal ? 'reached' : 'missed',
+    ]),
+  );
+  const confirmed = spread.filter((row) => row.confirmed > 1.05).length;
+  const titles = ['BPF', 'native', 'gcc -O3'].filter((title) => bytesOf(spread, title) !== undefined);
+  return [
+    '',
+    'ratios over formats, in the first-level cache',
+    ...table(
+      [
+        '',
+        'formats',
+        'median',
+        ...(mode === 'full' ? ['95 % interval'] : []),
+        '5 %',
+        '95 %',
+        'worst',
+        'goal',
+        '',
+      ],
+      rows,
+    ),
+    `BPF slower than native by more than 5 %, a call each, at every placement: ${confirmed} of ${spread.length}`,
+    `bytes of a routine, median: ${titles.map((title) => `${title} ${bytesOf(spread, title)}`).join(', ')}`,
+  ];
+}
+
+function nodeTables({ nodes }) {
+  return nodes.flatMap(({ image, nodes, bsets, keys, leftOut, formats, rows }) => [
+    '',
+    `real nodes of ${image}: ${nodes} nodes, ${formats} formats, ${bsets} bsets, ${keys} keys (${leftOut} bsets with unpacked keys left out)`,
+    ...table(
+      ['', 'ns/key', 'median'],
+      rows.map((row) => [laneName(row), two(row.ns), two(row.median)]),
+    ),
+  ]);
+}
+
+function callTables({ one, byCount, againstJavaScript }) {
+  const titles = byCount[0].rows.map(({ title }) => title);
+  return [
+    '',
+    'one record by one call from JavaScript (F2)',
+    ...table(
+      ['', 'ns', 'median'],
+      one.map(({ title, ns, median }) => [title, two(ns), two(median)]),
+    ),
+    '',
+    'µs of a call from JavaScript, by records (F2)',
+    ...table(
+      ['', 'records', ...titles],
+      byCount.map(({ kind, count, rows }) => [KIND[kind], count, ...rows.map(({ ns }) => two(ns / 1000))]),
+    ),
+    '',
+    'generated JavaScript / BPF, 1000 records a call, crossing included (goals: 5, 2, 3; one-word formats apart)',
+    ...table(
+      ['', 'fixed stride', 'key stream', 'four streams'],
+      againstJavaScript.map((row) => [
+        row.format,
+        two(row['fixed stride']),
+        two(row['key stream']),
+        two(row['four streams']),
+      ]),
+    ),
+  ];
+}
+
+function latencyTables({ latency: { formats, origin, warm, first, compilers } }) {
+  return [
+    '',
+    `µs from a format to something that can be called, warm, ${formats} ${origin} formats`,
+    ...table(
+      ['', 'p50', 'p99'],
+      warm.map(({ stage, p50, p99 }) => [stage, two(p50), two(p99)]),
+    ),
+    '',
+    'first in a process, median, ms',
+    ...table(
+      ['', 'koffi and code memory', 'format to routine', 'first record'],
+      first.map(({ engine, load, make, call }) => [
+        engine,
+        two(load / 1000),
+        two(make / 1000),
+        two(call / 1000),
+      ]),
+    ),
+    ...compilers.map(({ title, ms }) => `${title}, one format to a shared library: ${ms.toFixed(0)} ms`),
+  ];
+}

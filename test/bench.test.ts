@@ -1,0 +1,109 @@
+// The benchmark itself: every lane that this machine has gives the reference's bytes, and figures come out.
+
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+
+// bench/ is JavaScript without types, and runs on dist/.
+const load = (file: string) => import(new URL(`../bench/${file}.mjs`, import.meta.url).href);
+const [{ equip, inC }, { makeWork }, { lanesOf }, { routinesOf }, { race }, work, { spread }, { realNodes }] =
+  await Promise.all(
+    ['machine', 'ladder', 'lanes/lanes', 'lanes/routines', 'race', 'work', 'spread', 'nodes'].map(load),
+  );
+const tools = equip();
+afterAll(() => tools.player.dispose());
+
+interface Lane {
+  readonly title: string;
+  readonly group: string;
+  readonly bytes?: number;
+  readonly check: () => void;
+  readonly sample: () => number;
+}
+
+const FORMATS = { ...work.FORMATS, ...work.OTHER_FORMATS };
+const functions = inC({ compilers: tools.compilers.slice(0, 1) }, Object.values(FORMATS), ['-O3']);
+const KEYS = 40;
+
+function lanes(name: string, kind: 'stride' | 'stream'): { lanes: Lane[]; out: Uint8Array } {
+  const index = Object.keys(FORMATS).indexOf(name);
+  const made = makeWork(FORMATS[name], kind, KEYS, work.seeded(index + 1));
+  const routines = routinesOf(tools, FORMATS[name], functions[index]);
+  return { lanes: lanesOf(tools, made, routines, functions[index]), out: made.out };
+}
+
+describe('every lane that is here unpacks as the reference does:', () => {
+  const kindsOf = (name: string) => (FORMATS[name].keyU64s === undefined ? ['stride'] : ['stride', 'stream']);
+  const cases = Object.keys(FORMATS).flatMap((name) => kindsOf(name).map((kind) => [name, kind] as const));
+  it.each(cases)('%s, %s', (name, kind) => {
+    const found = lanes(name, kind as 'stride' | 'stream').lanes;
+    const groups = new Set(found.map(({ group }) => group));
+    expect([...groups]).toEqual(
+      expect.arrayContaining(['floor', 'BPF', 'native', 'JavaScript', 'interpreter']),
+    );
+    expect(groups.has('C')).toBe(tools.compilers.length > 0);
+    for (const { check } of found) check();
+  });
+
+  it('and what is not lifted is other code', () => {
+    const { lanes: found } = lanes('F1', 'stride');
+    const bytesOf = (name: string) => found.find(({ title }) => title === name)!.bytes;
+    expect(bytesOf('BPF, plain')).not.toBe(bytesOf('BPF'));
+  });
+
+  it('and a lane that does not is found out before it is timed', () => {
+    const { lanes: found, out } = lanes('F1', 'stride');
+    const lane = found.find(({ title }) => title === 'JS halves')!;
+    const wrong = { ...lane, check: () => expect(Buffer.compare(out, work.bytesAt(0, out.length))).toBe(0) };
+    lane.check();
+    expect(() => race(tools, [wrong], { rounds: 1, random: work.seeded(1) })).toThrow();
+  });
+});
+
+it('a race gives each lane a minimum, a median and cycles', () => {
+  const { lanes: found } = lanes('F2', 'stride');
+  const rows = race(tools, found, { rounds: 2, random: work.seeded(1), warm: false });
+  expect(rows).toHaveLength(found.length);
+  for (const { ns, median, cycles, low, high } of rows) {
+    expect(ns).toBeGreaterThan(0);
+    expect(median).toBeGreaterThanOrEqual(ns);
+    expect(cycles).toBeGreaterThan(0);
+    expect(high).toBeGreaterThanOrEqual(low);
+  }
+});
+
+it('random formats are legal, tight and byte-aligned ones, of one to five words, some with a field over nine bytes', () => {
+  const random = work.seeded(3);
+  const formats = Array.from({ length: 300 }, (_, i) => work.randomFormat(random, i % 2 === 0));
+  const words = new Set(formats.map(({ keyU64s }) => keyU64s));
+  expect([...words].sort()).toEqual([1, 2, 3, 4, 5]);
+  expect(formats.some(work.straddles)).toBe(true);
+});
+
+it('the ratios over formats are of lanes that there are', () => {
+  const rows = spread(tools, { random: work.seeded(2), rounds: 1, formats: 2, say: () => {} });
+  expect(rows.length).toBeGreaterThanOrEqual(2);
+  for (const { ratios, bytes } of rows) {
+    expect(ratios['record, BPF / native']).toBeGreaterThan(0);
+    expect(ratios['key stream, BPF best / native per record'] === undefined).toBe(tools.tiers.length === 0);
+    expect(bytes.BPF).toBeGreaterThan(0);
+    expect(bytes.native).toBeGreaterThan(0);
+  }
+});
+
+it('all lanes give the keys of the sample image, as bcachefs wrote them', async () => {
+  const quiet = { random: work.seeded(4), rounds: 1, images: 1, say: () => {} };
+  const [image] = await realNodes({ ...tools, compilers: [] }, quiet);
+  expect(image).toMatchObject({ image: 'mini', nodes: 92 });
+  expect(image.keys).toBeGreaterThan(2000);
+  expect(image.rows.length).toBeGreaterThan(2);
+});
+
+it('bpf-unpack bench refuses what it does not know', () => {
+  const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+  for (const words of [['here'], ['--seed', '0'], ['--rounds', '3']]) {
+    const { status, stderr } = spawnSync(process.execPath, [cli, 'bench', ...words]);
+    expect(status).toBe(2);
+    expect(stderr.toString()).toMatch(/^bpf-unpack: .*\nTry 'bpf-unpack bench --help'/);
+  }
+});
