@@ -1,7 +1,7 @@
 // What Linux refuses although RFC 9669 defines it and nothing is unsafe; only for contracts that ask for it. Sources:
 // check_alu_op, check_ptr_alignment and check_max_stack_depth in kernel/bpf/verifier.c.
 
-import { STACK_BYTES } from '../bpf/isa.js';
+import { MAX_FRAMES, STACK_BYTES } from '../bpf/isa.js';
 import type { Instruction, Program } from '../bpf/program.js';
 import type { Cfg } from './cfg.js';
 import { Rejection } from './report.js';
@@ -53,19 +53,25 @@ export class KernelRules {
     if (depth > (this.#depths.get(owner) ?? 0)) this.#depths.set(owner, depth);
   }
 
-  /** @throws Rejection 'V-KERNEL-RULE' for a chain of calls whose functions use more than 512 bytes of stack together */
+  /**
+   * @throws Rejection 'V-KERNEL-RULE' for a chain of calls, whether it comes to them or not, that is more than 8 deep, or whose
+   *   functions use more than 512 bytes of stack together
+   */
   checkChains(): void {
-    const deepest = new Map<number, number>();
-    const open = [{ entry: 0, above: 0 }];
+    const seen = new Set<string>();
+    const open = [{ entry: 0, above: 0, frames: 1 }];
     for (let next = open.pop(); next; next = open.pop()) {
-      const { entry, above } = next;
-      if ((deepest.get(entry) ?? -1) >= above) continue;
-      deepest.set(entry, above);
+      const { entry, above, frames } = next;
+      const key = `${entry} ${above} ${frames}`;
+      if (seen.has(key)) continue;
+      seen.add(key);
+      if (frames > MAX_FRAMES) throw rule(`a chain of calls is more than ${MAX_FRAMES} deep`, entry);
       const own = this.#depths.get(entry) ?? 0;
       const depth = above + Math.ceil(own / STACK_UNIT) * STACK_UNIT;
       if (depth > STACK_BYTES)
         throw rule(`a chain of calls uses ${depth} bytes of stack; together they have ${STACK_BYTES}`, entry);
-      for (const callee of this.#calledBy(entry)) open.push({ entry: callee, above: depth });
+      for (const callee of this.#calledBy(entry))
+        open.push({ entry: callee, above: depth, frames: frames + 1 });
     }
   }
 
