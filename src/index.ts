@@ -1,5 +1,6 @@
 // The public surface.
 
+export type { Arg, GivenArg } from './bpf/arguments.js';
 export { assemble } from './bpf/assemble.js';
 export { type Access, type ArgSpec, type Contract, contractFor, type HelperSpec } from './bpf/contract.js';
 export { contractText } from './bpf/contract-text.js';
@@ -56,7 +57,13 @@ export {
   type Unpacker,
 } from './unpacker.js';
 export type { LoopFact } from './verifier/fixpoint.js';
-export type { AccessFact, InstructionFacts, MemoryFact, RegisterFact } from './verifier/invariants.js';
+export {
+  type AccessFact,
+  factText,
+  type InstructionFacts,
+  type MemoryFact,
+  type RegisterFact,
+} from './verifier/invariants.js';
 export { type VerifierLogOptions, verifierLog } from './verifier/kernel-log.js';
 export type { VerifiedProgram } from './verifier/verified.js';
 export { type VerifyOptions, verify } from './verifier/verify.js';

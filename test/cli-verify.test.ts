@@ -93,6 +93,29 @@ describe('bpf-unpack verify', () => {
     });
   });
 
+  it('shows what was proven of each instruction', () => {
+    const text = 'r3 = *(u8 *)(r1 + 1)\nr3 &= 3\nr1 += r3\nr0 = *(u16 *)(r1 + 2)\nexit';
+    const { status, out } = verify(text, '--arg', 'r1=mem:8:r', '--facts');
+    expect(status).toBe(0);
+    expect(out).toContain(`r3 = *(u8 *)(r1 + 1)                     ; r1 1..2; r1=r1+0
+r3 &= 3                                  ; r1=r1+0 r3=(0..255)
+r1 += r3                                 ; r1=r1+0 r3=(0..3)
+r0 = *(u16 *)(r1 + 2)                    ; r1 2 bytes within 2..7; r1=r1+(0..3) r3=(0..3)
+`);
+    expect(verify(text, '--arg', 'r1=mem:8:r', '--facts', '--json').status).toBe(2);
+  });
+
+  it('puts our verdict beside what Linux is not asked for', () => {
+    const object = fileURLToPath(new URL('objects/lookup-clang-v4.o', import.meta.url));
+    const run = spawnSync(
+      process.execPath,
+      [cli, 'verify', object, '--arg', 'r1=mem:64:rw', '--arg', 'r2=scalar:0..64', '--kernel'],
+      { encoding: 'utf8' },
+    );
+    expect(run.status).toBe(0);
+    expect(run.stdout).toMatch(/no verdict: .*\[(P-DATA|E-KERNEL)\]/);
+  });
+
   it('takes the signatures of helper functions from a module', () => {
     const path = join(mkdtempSync(join(tmpdir(), 'helpers-')), 'helpers.mjs');
     writeFileSync(path, 'export default { 7: { args: [], returns: { max: 3n }, call: () => 0n } };');

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { assemble } from '../src/bpf/assemble.js';
-import { contractFor } from '../src/bpf/contract.js';
+import { type Contract, contractFor } from '../src/bpf/contract.js';
 import { decodeProgram } from '../src/bpf/encode.js';
 import { interpret } from '../src/bpf/interpret.js';
 import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
@@ -300,6 +300,52 @@ test('the offset map has an entry for each slot, and both of a long immediate', 
   const { offsets, bytes } = compileX64(unsafeTrust(program));
   expect(offsets).toEqual([1, 11, 11, 14]);
   expect(bytes.length).toBe(16);
+});
+
+describe('facts that the verifier proved', () => {
+  const args: Contract['args'] = [
+    { kind: 'scalar' },
+    { kind: 'scalar', min: 1n, max: 1000n },
+    { kind: 'scalar' },
+  ];
+  const OPERATIONS = [
+    'r0 /= r2',
+    'r0 s/= r2',
+    'r0 %= r2',
+    'r0 s%= r2',
+    'w0 /= w2',
+    'w0 s/= w2',
+    'w0 %= w2',
+    'w0 s%= w2',
+  ];
+  const DIVIDENDS = [0n, 1n, 7n, 2n ** 31n, 2n ** 32n - 1n, 2n ** 63n, 2n ** 64n - 1n];
+
+  test.each(OPERATIONS)(
+    'leave out what %s needs for divisors that cannot be, and change no result',
+    (operation) => {
+      const program = assemble(`r0 = r1\n${operation}\nexit`);
+      const plain = compileX64(verify(program, { args }));
+      const known = compileX64(verify(program, { args }, { facts: true }));
+      expect(known.length).toBeLessThan(plain.length);
+      const routine = arena.place(known);
+      for (const dividend of DIVIDENDS)
+        for (const divisor of [1n, 3n, 1000n]) {
+          const given = [dividend, divisor, 0n];
+          expect(routine.call(given)).toBe(interpret(program, { args: given }).r0);
+        }
+      routine.free();
+    },
+  );
+
+  test.each(['r0 /= r3', 'w0 %= w3', 'r0 s/= r3'])('are not made up: %s takes any divisor', (operation) => {
+    const program = assemble(`r0 = r1\n${operation}\nexit`);
+    const routine = arena.place(compileX64(verify(program, { args }, { facts: true })));
+    for (const divisor of [0n, 2n ** 64n - 1n, 2n ** 32n, 2n ** 31n]) {
+      const given = [2n ** 63n, 1n, divisor];
+      expect(routine.call(given)).toBe(interpret(program, { args: given }).r0);
+    }
+    routine.free();
+  });
 });
 
 describe('what cannot be compiled is refused:', () => {

@@ -2,6 +2,8 @@ import { ArgumentError, EngineError, ProgramError, VerifierError } from '../erro
 import {
   type Contract,
   contractText,
+  disassemble,
+  factText,
   kernelVerdict,
   type Program,
   type VerifyOptions,
@@ -26,7 +28,7 @@ export const verifyCommand: Command = {
   name: 'verify',
   summary: 'prove a BPF program safe, or say why not',
   usage: `usage: bpf-unpack verify ${FILE_USAGE} ${CONTRACT_USAGE}
-                          [--helpers MODULE] [--max-instructions N] [--kernel] [--json] [--log]`,
+                          [--helpers MODULE] [--max-instructions N] [--kernel] [--json] [--log] [--facts]`,
   help: `Says whether the program does, whatever its input, only what the contract allows. Exits with 0 if so, with 1 if not.
 
 ${FILE_HELP}
@@ -37,22 +39,26 @@ ${CONTRACT_HELP}
   --kernel         asks the Linux kernel as well, where it lets us: with memory as the values of maps, and with the
                    program as a global function of pointers to structs (which knows neither access rights nor ranges)
   --log            what was walked, with what the registers held, as in the Linux verifier's log; and that log, too
-  --json           the same as one JSON object`,
+  --facts          the program with what was proven of each instruction: where it goes in memory, what registers hold
+  --json           the verdict and the log as one JSON object`,
   values: [...FILE_VALUES, ...CONTRACT_VALUES, 'helpers', 'max-instructions'],
   lists: CONTRACT_LISTS,
-  flags: [...CONTRACT_FLAGS, 'kernel', 'json', 'log'],
+  flags: [...CONTRACT_FLAGS, 'kernel', 'json', 'log', 'facts'],
   async run(line, output) {
     const contract = { ...contractOption(line), helpers: await readHelpers(line.values.helpers) };
     const maxInstructions = limitOption(line);
     const limits = maxInstructions === undefined ? {} : { maxInstructions };
     const program = readProgramFile(line);
     const withLog = line.flags.has('log');
+    if (line.flags.has('facts') && line.flags.has('json')) line.fail('--facts and --json do not go together');
     try {
       const verdict = verdictHere(program, contract, limits, withLog);
       const ways = line.flags.has('kernel') ? WAYS : [];
       const kernel = ways.map((as) => verdictThere(program, contract, as, withLog));
       if (line.flags.has('json')) await output.print(jsonText(verdict, kernel));
       else await printVerdicts([verdict, ...kernel], output);
+      if (line.flags.has('facts') && verdict.json.accepted)
+        await output.print(factsOf(program, contract, limits));
       return verdict.json.accepted ? EXIT.ok : EXIT.unreadable;
     } catch (error) {
       if (error instanceof ArgumentError) line.fail(error.message);
@@ -60,6 +66,12 @@ ${CONTRACT_HELP}
     }
   },
 };
+
+/** The program with what was proven of each instruction. */
+function factsOf(program: Program, contract: Contract, limits: VerifyOptions): string {
+  const { facts } = verify(program, contract, { ...limits, facts: true });
+  return disassemble(program, { comment: (slot) => factText(facts![slot]) }).trimEnd();
+}
 
 /** What is printed in JSON of a verdict, and what is printed of it without. */
 interface Verdict {

@@ -1,6 +1,6 @@
 // What holds before each instruction, on every path and in every round: the proof, for those who come after.
 
-import { REGISTERS } from '../bpf/isa.js';
+import { FRAME_POINTER, REGISTERS } from '../bpf/isa.js';
 import type { Program } from '../bpf/program.js';
 import type { Range } from './ranges.js';
 import type { Scalar } from './scalars.js';
@@ -121,4 +121,34 @@ function registerFact({ region, known }: Held): RegisterFact {
   }
   const mask = BigInt.asUintN(64, ~t.mask);
   return Object.freeze({ kind: 'number', unsigned: u, signed: s, bits: { mask, value: t.value } });
+}
+
+/** What is known before an instruction, in words: where it goes in memory, and what its registers hold. */
+export function factText(facts: InstructionFacts | undefined): string {
+  if (!facts) return 'never comes here';
+  const { access, registers } = facts;
+  const place = access && `${memoryText(access.memory)} ${placesText(access)}`;
+  const held = registers.flatMap((fact, r) =>
+    fact && r < FRAME_POINTER ? [`r${r}=${registerText(fact)}`] : [],
+  );
+  return [place, held.join(' ')].filter(Boolean).join('; ');
+}
+
+const memoryText = ({ base, depth }: MemoryFact): string =>
+  depth === undefined || depth === 0 ? base : `${base} of call ${depth}`;
+
+const placesText = ({ first, last, size }: AccessFact): string =>
+  first === last
+    ? `${first}..${last + BigInt(size)}`
+    : `${size} bytes within ${first}..${last + BigInt(size)}`;
+
+function registerText(fact: RegisterFact): string {
+  if (fact.kind === 'pointer') return `${memoryText(fact.memory)}${rangeText(fact.offset, '+')}`;
+  return rangeText(fact.unsigned.max < 1n << 63n ? fact.unsigned : fact.signed, '');
+}
+
+function rangeText({ min, max }: Range, sign: string): string {
+  if (min === max) return `${min < 0n ? '' : sign}${min}`;
+  if (min === -(1n << 63n) && max === (1n << 63n) - 1n) return sign ? '+?' : '?';
+  return `${sign}(${min}..${max})`;
 }

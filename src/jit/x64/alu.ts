@@ -1,12 +1,13 @@
 // Arithmetic and byte swaps. An instruction of 32 bits zero-extends its result on x86 as in BPF.
 
 import type { Instruction } from '../../bpf/program.js';
+import type { RegisterFact } from '../../verifier/invariants.js';
 import { mapped } from './abi.js';
 import type { Assembler } from './assemble.js';
 import { divide } from './divide.js';
 import { type Bits, R11, RCX, register } from './operands.js';
 
-type Lower = (asm: Assembler, instruction: Instruction) => void;
+type Lower = (asm: Assembler, instruction: Instruction, operand?: RegisterFact) => void;
 
 const ALU: Readonly<Record<string, Lower>> = {
   mov,
@@ -26,8 +27,9 @@ const ALU: Readonly<Record<string, Lower>> = {
   arsh: shift('sar'),
 };
 
-export function alu(asm: Assembler, instruction: Instruction): void {
-  ALU[instruction.row.op]!(asm, instruction);
+/** @param operand what was proven of the register that `src` names */
+export function alu(asm: Assembler, instruction: Instruction, operand?: RegisterFact): void {
+  ALU[instruction.row.op]!(asm, instruction, operand);
 }
 
 function mov(asm: Assembler, { row, dst, src, value }: Instruction): void {

@@ -2,6 +2,7 @@
 // defines both (RFC 9669, section 4.1): x / 0 = 0, x % 0 = x, INT_MIN / -1 = INT_MIN, INT_MIN % -1 = 0.
 
 import type { Instruction } from '../../bpf/program.js';
+import type { RegisterFact } from '../../verifier/invariants.js';
 import { mapped } from './abi.js';
 import type { Assembler } from './assemble.js';
 import { type Bits, memory, R9, R10, R11, RAX, RDX, register } from './operands.js';
@@ -15,14 +16,24 @@ interface Division {
   readonly traps: boolean;
 }
 
-/** `dst = dst op operand` for div, sdiv, mod and smod of 32 or 64 bits; 32-bit results are zero-extended. */
-export function divide(asm: Assembler, instruction: Instruction): void {
+/**
+ * `dst = dst op operand` for div, sdiv, mod and smod of 32 or 64 bits; 32-bit results are zero-extended.
+ * @param divisor what was proven of the register to divide by
+ */
+export function divide(asm: Assembler, instruction: Instruction, divisor?: RegisterFact): void {
   const { row, dst, imm } = instruction;
   const bits = row.bits as Bits;
   const [signed, modulo] = [row.op.startsWith('s'), row.op.endsWith('mod')];
-  const traps = row.source === 'reg' || (signed && imm === -1);
+  const traps = row.source === 'reg' ? !isPlain(divisor, bits) : signed && imm === -1;
   if (row.source === 'imm' && imm === 0) byConstantZero(asm, bits, modulo, dst);
   else byDivisor(asm, { bits, signed, modulo, traps }, instruction);
+}
+
+/** Whether a divisor is known to be neither 0 nor, read as signed, negative. */
+function isPlain(divisor: RegisterFact | undefined, bits: Bits): boolean {
+  if (divisor?.kind !== 'number') return false;
+  const { min, max } = divisor.unsigned;
+  return min > 0n && max < 1n << BigInt(bits - 1);
 }
 
 function byConstantZero(asm: Assembler, bits: Bits, modulo: boolean, dst: number): void {

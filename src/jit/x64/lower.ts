@@ -38,7 +38,7 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
   const { assembly, offsets, relocations } =
     lifted && isNear(lifted)
       ? { assembly: assembleScalar(lifted), offsets: [], relocations: [] }
-      : assembleX64(verified.program);
+      : assembleX64(verified.program, verified.facts);
   return makeCode({
     isa: 'x64',
     bytes: assembly.bytes,
@@ -55,12 +55,15 @@ export function compileX64(verified: VerifiedProgram, options: CompileOptions = 
 const isNear = ({ input, output }: Lifted): boolean => Math.max(input.bytes, output.bytes) < 2 ** 31;
 
 /** The code of a program with what was meant by it; `offsets` and `relocations` as in MachineCode. */
-export function assembleX64(program: Program): {
+export function assembleX64(
+  program: Program,
+  facts?: VerifiedProgram['facts'],
+): {
   assembly: Assembly;
   offsets: number[];
   relocations: Relocation[];
 } {
-  const lowering = new Lowering(program);
+  const lowering = new Lowering(program, facts);
   const assembly = lowering.run();
   const offsets: number[] = [];
   for (let slot = 0; slot < program.slots; slot++) {
@@ -87,6 +90,7 @@ const CONDITION: Readonly<Record<string, Condition>> = {
 class Lowering {
   readonly #asm = new Assembler();
   readonly #program: Program;
+  readonly #facts: VerifiedProgram['facts'];
   readonly #frame: Frame;
   /** Whether functions of the program call each other: then callers make frames, and exit is a bare return. */
   readonly #calls: boolean;
@@ -96,8 +100,9 @@ class Lowering {
   /** Of each instruction, and of the end. */
   readonly labels: readonly Label[];
 
-  constructor(program: Program) {
+  constructor(program: Program, facts: VerifiedProgram['facts']) {
     this.#program = program;
+    this.#facts = facts;
     this.#frame = frameOf(program);
     this.#calls = program.instructions.some(({ row }) => row.op === 'local');
     const callsHelpers = program.instructions.some(({ row }) => row.op === 'helper');
@@ -128,10 +133,10 @@ class Lowering {
 
   #lower(instruction: Instruction, index: number): void {
     const asm = this.#asm;
-    const { row, dst, imm, value } = instruction;
+    const { row, dst, src, imm, value } = instruction;
     switch (row.kind) {
       case 'alu':
-        alu(asm, instruction);
+        alu(asm, instruction, this.#facts?.[this.#program.slotOf(index)]?.registers[src]);
         break;
       case 'endian':
         endian(asm, instruction);
