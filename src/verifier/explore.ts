@@ -47,6 +47,9 @@ const MAX_FAILURES = 3;
 /** Times that the walk goes back to a loop that was proven as a whole, before it takes them all round by round. */
 const MAX_RETURNS = 8;
 
+const WHOLE_LOOPS =
+  '; so it seems with loops taken as a whole, and to walk them round by round takes more than maxInstructions';
+
 const MAX_PENDING = 16_384;
 /** Values in the states at branches, for each instruction that may be walked; a state without a stack has 11. */
 const COPIED_PER_INSTRUCTION = 64;
@@ -203,6 +206,7 @@ class Explorer {
     if (rejection.code === 'V-BUDGET' && this.#refusedAfterLoop)
       return refusalOf(() => explore(program, contract, { ...limits, wholeLoopsOnly: true }));
     const walk = (observer: Observer) => explore(program, contract, { ...limits, observer });
+    if (limits.wholeLoopsOnly) rejection.message += WHOLE_LOOPS;
     return verifierError({ program, contract, rejection, at: this.#at, trace: this.#trace, walk });
   }
 
