@@ -197,7 +197,6 @@ describe('an input on which a refused program faults', () => {
 
   it.each([
     ['an address is handed out', `${WRITTEN}r0 = r1\nexit`],
-    ['code is not reached', `${WRITTEN}r0 = 0\nexit\nexit`],
     [
       'no input comes there',
       `${WRITTEN}r0 = 0\nr4 = r3\nr4 *= r4\nr4 %= 7\nif r4 != 3 goto +1\nr0 = *(u8 *)(r1 + 32)\nexit`,

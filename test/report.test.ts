@@ -166,7 +166,7 @@ What the program may rely on:
       args,
       helpers,
       writesAll: code === 'V-UNWRITTEN' ? [1] : [],
-      kernelCompatible: code === 'V-KERNEL-RULE',
+      kernelCompatible: code === 'V-KERNEL-RULE' || code === 'V-UNREACHABLE',
     });
     const { report } = error;
     const { instruction, operand, reason, insn, contract } = report;
