@@ -43,7 +43,7 @@ export class KernelLane {
 
   /** @returns { code, bytes, thunk }: the kernel's machine code of `program` and its length before a thunk was replaced; throws what the kernel says if it refuses */
   codeOf(program) {
-    const { fd, error, log } = loadProgram(this.wrap(program));
+    const { fd, error, log } = loadProgram({ insns: this.wrap(program) }, false);
     if (fd === undefined) throw new Error(`Linux refuses the program (${error}): ${log}`);
     try {
       return lastFunction(fd);
@@ -54,7 +54,7 @@ export class KernelLane {
 
   /** Loads an encoded program and lets it go again, which is what BPF_PROG_LOAD costs. */
   load(encoded) {
-    const { fd, error } = loadProgram(encoded);
+    const { fd, error } = loadProgram({ insns: encoded }, false);
     if (fd === undefined) throw new Error(`Linux refuses the program (${error})`);
     closeSync(fd);
   }
