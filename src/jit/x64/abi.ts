@@ -9,6 +9,7 @@ import {
   type Bits,
   R8,
   R9,
+  R12,
   R13,
   R14,
   R15,
@@ -55,26 +56,37 @@ export function frameOf(program: Program): Frame {
 /** How many registers a frame pushes. */
 export const pushedBy = ({ saved, stack }: Frame): number => saved.length + (stack ? 1 : 0);
 
+/** What a function leaves as it found it, besides rsp. */
+export const CALLEE_SAVED: readonly number[] = [RBX, RBP, R12, R13, R14, R15];
+
+export const move = (asm: Assembler, to: number, from: number): void =>
+  asm.emit('mov', register(to), register(from));
+
+export function push(asm: Assembler, numbers: readonly number[]): void {
+  for (const number of numbers) asm.emit('push', register(number));
+}
+
+/** Takes back what `push` of the same registers has put on the stack. */
+export function pop(asm: Assembler, numbers: readonly number[]): void {
+  for (const number of numbers.toReversed()) asm.emit('pop', register(number));
+}
+
 export function enterFrame(asm: Assembler, { saved, stack }: Frame): void {
-  for (const number of saved) asm.emit('push', register(number));
+  push(asm, saved);
   if (!stack) return;
-  asm.emit('push', register(RBP));
-  asm.emit('mov', register(RBP), register(RSP));
+  push(asm, [RBP]);
+  move(asm, RBP, RSP);
   asm.emit('sub', register(RSP), STACK_BYTES);
 }
 
 export function leaveFrame(asm: Assembler, { saved, stack }: Frame): void {
   if (stack) asm.emit('leave');
-  popSaved(asm, saved);
+  pop(asm, saved);
 }
 
 /** Leaves a frame from where only what it pushed is on the stack. */
 export function popFrame(asm: Assembler, { saved, stack }: Frame): void {
-  popSaved(asm, stack ? [...saved, RBP] : saved);
-}
-
-function popSaved(asm: Assembler, saved: readonly number[]): void {
-  for (const number of saved.toReversed()) asm.emit('pop', register(number));
+  pop(asm, stack ? [...saved, RBP] : saved);
 }
 
 /**
@@ -84,7 +96,7 @@ function popSaved(asm: Assembler, saved: readonly number[]): void {
 export function callTrampoline(): MachineCode {
   const asm = new Assembler();
   const path = [RAX, RDI, RSI, RDX, RCX, R8, R9];
-  for (let i = 0; i + 1 < path.length; i++) asm.emit('mov', register(path[i]!), register(path[i + 1]!));
+  for (let i = 0; i + 1 < path.length; i++) move(asm, path[i]!, path[i + 1]!);
   asm.emit('jmp', register(RAX));
   return makeCode({
     isa: 'x64',

@@ -4,6 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import type { Lifted } from '../lift.js';
 import { type BulkCode, type MachineCode, makeCode, STREAM_STATE, STRIDE_STATE } from '../target.js';
+import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
 import {
   Memory,
@@ -26,9 +27,6 @@ import {
   register,
 } from './operands.js';
 import { copyKey, type Place, planRecord, type RecordPlan, VectorRecord } from './vector-record.js';
-
-const move = (asm: Assembler, to: number, from: number): void =>
-  asm.emit('mov', register(to), register(from));
 
 const at =
   (base: number): Place =>
@@ -86,8 +84,6 @@ export function vectorStrideLoop(lifted: Lifted): BulkCode | undefined {
 
 const overreadOf = ({ reach }: RecordPlan, { input }: Lifted): number => Math.max(0, reach - input.bytes);
 
-const SAVED = [RBX, RBP, R12, R13, R14, R15];
-
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets, void *rest)`: a key-stream loop as in loops.ts.
  * At the first key that is malformed, past the end or one too many it goes on to `rest`, the loop there, which says so.
@@ -112,7 +108,7 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
     asm.label(),
   ];
   const record = new VectorRecord(asm, plan, constants);
-  for (const number of SAVED) asm.emit('push', register(number));
+  push(asm, CALLEE_SAVED);
   for (const number of [RCX, R8, R9]) asm.emit('push', register(number));
   asm.emit('mov', register(offset), word('position'));
   asm.emit('mov', register(words), word('end'));
@@ -176,7 +172,7 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   asm.emit('sub', register(RAX), register(left));
   asm.emit('mov', word('count'), register(RAX));
   for (const number of [RAX, R8, RCX]) asm.emit('pop', register(number));
-  for (const number of SAVED.toReversed()) asm.emit('pop', register(number));
+  pop(asm, CALLEE_SAVED);
   asm.emit('jmp', register(RAX));
   return { code: finish(asm, 'vector stream loop'), overread: 0 };
 }

@@ -3,6 +3,7 @@
 
 import type { Lifted } from '../lift.js';
 import { type BulkCode, LINE_STATE, makeCode, STRIDE_STATE } from '../target.js';
+import { move } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
 import { LINE_BYTES, type LineTerm, lineTerms } from './line-terms.js';
 import {
@@ -303,9 +304,6 @@ class LineLoop {
     return SPARE_MASK;
   }
 }
-
-const move = (asm: Assembler, to: number, from: number): void =>
-  asm.emit('mov', register(to), register(from));
 
 const keyOf = (value: Uint8Array): string => Buffer.from(value).toString('hex');
 

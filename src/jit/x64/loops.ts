@@ -4,6 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
 import { type MachineCode, makeCode, STREAM_STATE } from '../target.js';
+import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler } from './assemble.js';
 import type { Condition } from './forms.js';
 import {
@@ -26,19 +27,13 @@ import {
   register,
 } from './operands.js';
 
-const SAVED = [RBX, RBP, R12, R13, R14, R15];
-
-const move = (asm: Assembler, to: number, from: number): void =>
-  asm.emit('mov', register(to), register(from));
-
 /** Keeps the registers of the loop's caller, and `pushed`, which leaves the stack aligned for calls. */
 function enterLoop(asm: Assembler, pushed: number): void {
-  for (const number of [...SAVED, pushed]) asm.emit('push', register(number));
+  push(asm, [...CALLEE_SAVED, pushed]);
 }
 
 function leaveLoop(asm: Assembler): void {
-  asm.emit('pop', register(RCX));
-  for (const number of SAVED.toReversed()) asm.emit('pop', register(number));
+  pop(asm, [...CALLEE_SAVED, RCX]);
   asm.emit('ret');
 }
 

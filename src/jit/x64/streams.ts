@@ -4,6 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import type { Lifted } from '../lift.js';
 import { type BulkCode, makeCode, STREAM_PLACES, STREAM_WORDS } from '../target.js';
+import { CALLEE_SAVED, pop, push } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
 import {
   Memory,
@@ -28,7 +29,6 @@ import {
 } from './operands.js';
 import { copyKey, type Place, planRecord, VectorRecord } from './vector-record.js';
 
-const SAVED = [RBX, RBP, R12, R13, R14, R15];
 const KEY = [RBX, RBP, RSI, RDI];
 const OUT = [R12, R13, R14, R15];
 /** How far into each output; how many keys are left for all; header of a key and where the next one is. */
@@ -113,7 +113,7 @@ class StreamsLoop {
 
   #enter(): void {
     const asm = this.#asm;
-    for (const number of SAVED) asm.emit('push', register(number));
+    push(asm, CALLEE_SAVED);
     for (const number of [RDI, RSI, RDX, RCX]) asm.emit('push', register(number));
     asm.emit('sub', register(RSP), FRAME_BYTES);
     asm.emit('mov', register(LEFT), register(R8));
@@ -220,7 +220,7 @@ class StreamsLoop {
       asm.emit('call', onStack(ARGUMENT.single));
     }
     asm.emit('add', register(RSP), FRAME_BYTES + Object.keys(ARGUMENT).length * 8);
-    for (const number of SAVED.toReversed()) asm.emit('pop', register(number));
+    pop(asm, CALLEE_SAVED);
     asm.emit('ret');
   }
 }
