@@ -10,7 +10,7 @@ import {
   signedImmediate,
   sumFits,
   truncate,
-} from '../src/jit/x64/halves.js';
+} from '../src/halves.js';
 import { VALUES } from './boundary-values.js';
 
 const u64 = (value: bigint) => BigInt.asUintN(64, value);

@@ -37,6 +37,8 @@ export type Kind =
 export type Dialect = 'kernel' | 'classic';
 
 export interface Row {
+  /** Its place in the table. */
+  readonly number: number;
   /** Unique: operation, width and operand, as `add64.imm`, `ldxsw`, `jslt32.reg`. */
   readonly name: string;
   readonly opcode: number;
@@ -132,7 +134,7 @@ const LOAD_ACQUIRE = 0x100;
 const STORE_RELEASE = 0x110;
 
 /** A row whose text is in the kernel's dialect only. */
-type KernelRow = Omit<Row, 'text'> & { readonly text: string };
+type KernelRow = Omit<Row, 'text' | 'number'> & { readonly text: string };
 
 const blank = {
   bits: 64,
@@ -500,6 +502,7 @@ function classicText({ name, kind, op, bits, source, signExtend }: KernelRow): s
  */
 export const DATA_ADDRESS: Row = Object.freeze({
   ...blank,
+  number: -1,
   name: 'lddw.data',
   opcode: CLASS.ld | MODE.imm | SIZE[8],
   kind: 'data_address',
@@ -522,8 +525,9 @@ export const ROWS: readonly Row[] = [
 ].map(finished);
 
 /** The same fields in the same order in all rows: to verify straight lines took twice the time with other shapes. */
-function finished(row: KernelRow): Row {
+function finished(row: KernelRow, number: number): Row {
   return Object.freeze({
+    number,
     name: row.name,
     opcode: row.opcode,
     kind: row.kind,

@@ -6,10 +6,32 @@
 // as wide as there is room for, whatever the fields' borders. Any other piece is computed field by field.
 
 import { requireFormat } from '../format/define.js';
-import { type Field, type Format, firstBit, SIZES, type Size } from '../format/model.js';
+import {
+  type Destination,
+  type Field,
+  type Format,
+  firstBit,
+  largestSize,
+  type Size,
+  sizeFor,
+} from '../format/model.js';
+import {
+  bitLength,
+  type Halves,
+  halvesOf,
+  isEqual,
+  isZero,
+  lowestBit,
+  onesAt,
+  or,
+  shiftLeft,
+  signExtend,
+  signedImmediate,
+  truncate,
+  ZERO,
+} from '../halves.js';
 import { Builder } from './build.js';
 import { fetchBits, fetchWord } from './fetch.js';
-import { SIZE_LETTER } from './isa.js';
 import type { Program } from './program.js';
 
 const DST = 1;
@@ -21,30 +43,32 @@ const SPARE = 4;
 interface Writer {
   readonly start: number;
   readonly end: number;
-  /** Bits of a field that are copied as they are from lsb0 bit `start - distance` of the packed record. */
-  readonly distance?: number;
-  /** Of those bits, how many from `start` on; the rest are 0. */
-  readonly copied?: number;
-  /** What a constant, or a field of no bits, writes. */
-  readonly constant?: bigint;
-  readonly field?: Field;
-}
-
-interface Piece {
-  readonly start: number; // bytes
-  readonly end: number;
-  readonly writers: readonly Writer[];
-  /** Whether its writers are constants and copies over one distance. */
-  readonly plain: boolean;
+  /** Of a field that is copied as it is, from lsb0 bit `start - distance` of the packed record on. */
   readonly distance: number | undefined;
+  /** How many bits are copied, from `start` on; the rest are 0. */
+  readonly copied: number;
+  /** What a constant, or a field of no bits, writes. */
+  readonly constant: Halves | undefined;
+  readonly field: Field | undefined;
 }
 
-/** A word of a piece, and the writers that reach into it. */
+/** Writers `from` … `to - 1`, which share no byte with others. */
+interface Piece {
+  from: number;
+  to: number;
+  start: number; // bytes
+  end: number;
+  /** Whether its writers are constants and copies over one distance. */
+  plain: boolean;
+  distance: number | undefined;
+}
+
+/** A word of a piece: the writers that reach into it are `from` … `to - 1`. */
 interface Word {
   readonly byte: number;
   readonly size: Size;
-  readonly writers: readonly Writer[];
-  readonly distance: number | undefined;
+  readonly from: number;
+  readonly to: number;
 }
 
 export interface LowerOptions {
@@ -60,192 +84,214 @@ export interface LowerOptions {
 export function lower(format: Format, options: LowerOptions = {}): Program {
   requireFormat(format);
   const asm = new Builder();
-  const pieces = cutPieces(writersOf(format));
-  for (const piece of (options?.merge ?? true) ? joinPlain(pieces) : pieces) {
-    for (const word of words(piece)) {
-      if (piece.plain) storePlain(asm, word, format.packedBytes);
-      else storeComputed(asm, word, format.packedBytes);
+  const writers = writersOf(format);
+  const { packedBytes } = format;
+  for (const piece of cutPieces(writers, options?.merge ?? true)) {
+    let { from } = piece;
+    for (let byte = piece.start; byte < piece.end; ) {
+      const size = largestSize(piece.end - byte);
+      while (writers[from]!.end <= byte * 8) from++;
+      let to = from;
+      while (to < piece.to && writers[to]!.start < (byte + size) * 8) to++;
+      const word = { byte, size, from, to };
+      if (piece.plain) storePlain(asm, writers, word, piece.distance, packedBytes);
+      else storeComputed(asm, writers, word, packedBytes);
+      byte += size;
     }
   }
-  return asm.emit('mov64.imm', { dst: 0, imm: 0 }).emit('exit').build();
+  return asm.immediate('mov64.imm', ACC, 0).emit('exit').build();
 }
 
-function writersOf(format: Format): Writer[] {
-  const span = ({ to }: Pick<Field, 'to'>) => ({ start: firstBit(to), end: firstBit(to) + to.bits });
-  const fields = format.fields.map((field): Writer => {
-    const { start, end } = span(field);
-    if (field.bits === 0) return { start, end, constant: BigInt.asUintN(end - start, field.offset) };
-    const at = lowestBit(field);
-    if (at === undefined || field.offset !== 0n) return { start, end, field };
-    if (field.signed && field.bits < end - start) return { start, end, field };
-    return { start, end, field, distance: start - at, copied: Math.min(field.bits, end - start) };
-  });
-  const constants = format.constants.map(({ value, to }): Writer => ({ ...span({ to }), constant: value }));
-  return [...fields, ...constants].sort((a, b) => a.start - b.start);
+function writersOf({ fields, constants }: Format): Writer[] {
+  const writers: Writer[] = [];
+  for (const field of fields) writers.push(writerOf(field));
+  for (const { value, to } of constants) writers.push(constantWriter(to, value));
+  return inOrder(writers);
+}
+
+function constantWriter(to: Destination, value: bigint): Writer {
+  const start = firstBit(to);
+  return {
+    start,
+    end: start + to.bits,
+    distance: undefined,
+    copied: 0,
+    constant: halvesOf(value),
+    field: undefined,
+  };
+}
+
+function writerOf(field: Field): Writer {
+  const { to, bits, offset, signed } = field;
+  if (bits === 0) return constantWriter(to, BigInt.asUintN(to.bits, offset));
+  const start = firstBit(to);
+  const at = lowestBitOf(field);
+  const isCopy = at !== undefined && offset === 0n && !(signed && bits < to.bits);
+  const distance = isCopy ? start - at : undefined;
+  return {
+    start,
+    end: start + to.bits,
+    distance,
+    copied: Math.min(bits, to.bits),
+    constant: undefined,
+    field,
+  };
 }
 
 /** The lsb0 number of a field's lowest bit; undefined for an msb0 field that is not within one byte. */
-function lowestBit({ order, at, bits }: Field): number | undefined {
+function lowestBitOf({ order, at, bits }: Field): number | undefined {
   if (order === 'lsb0') return at;
   const inByte = at % 8;
   return inByte + bits <= 8 ? at - inByte + (8 - inByte - bits) : undefined;
 }
 
-/** Writers that share a byte belong to one piece. */
-function cutPieces(writers: readonly Writer[]): Piece[] {
-  const pieces: Piece[] = [];
-  let group: Writer[] = [];
-  let end = 0;
-  const close = () => {
-    if (group.length > 0) pieces.push(makePiece(group));
-    group = [];
-  };
-  for (const writer of writers) {
-    if (writer.start >> 3 >= end) close();
-    group.push(writer);
-    end = (writer.end + 7) >> 3;
+/** Of so few, sorting by insertion takes a quarter of the time. */
+const FEW = 32;
+
+function inOrder(writers: Writer[]): Writer[] {
+  if (writers.length > FEW) return writers.sort((a, b) => a.start - b.start);
+  for (let i = 1; i < writers.length; i++) {
+    const writer = writers[i]!;
+    let place = i;
+    for (; place > 0 && writers[place - 1]!.start > writer.start; place--)
+      writers[place] = writers[place - 1]!;
+    writers[place] = writer;
   }
-  close();
+  return writers;
+}
+
+/** Writers that share a byte belong to one piece; plain neighbours are joined to one, if `merge` says so. */
+function cutPieces(writers: readonly Writer[], merge: boolean): Piece[] {
+  const pieces: Piece[] = [];
+  let last: Piece | undefined;
+  for (let from = 0; from < writers.length; ) {
+    const piece = pieceAt(writers, from);
+    if (merge && last && canJoin(last, piece)) {
+      last.to = piece.to;
+      last.end = piece.end;
+      last.distance ??= piece.distance;
+    } else {
+      pieces.push(piece);
+      last = piece;
+    }
+    from = piece.to;
+  }
   return pieces;
 }
 
-function makePiece(writers: readonly Writer[]): Piece {
-  const distances = new Set(writers.flatMap(({ distance }) => (distance === undefined ? [] : [distance])));
-  return {
-    start: writers[0]!.start >> 3,
-    end: (writers.at(-1)!.end + 7) >> 3,
-    writers,
-    plain:
-      distances.size <= 1 &&
-      writers.every((writer) => writer.constant !== undefined || writer.distance !== undefined),
-    distance: [...distances][0],
-  };
-}
-
-function joinPlain(pieces: readonly Piece[]): Piece[] {
-  const runs: Piece[][] = [];
+function pieceAt(writers: readonly Writer[], from: number): Piece {
+  const start = writers[from]!.start >> 3;
+  let end = start;
+  let to = from;
+  let plain = true;
   let distance: number | undefined;
-  for (const piece of pieces) {
-    const run = runs.at(-1);
-    const agree = distance === undefined || piece.distance === undefined || distance === piece.distance;
-    if (run?.[0]?.plain && piece.plain && agree) {
-      run.push(piece);
-      distance ??= piece.distance;
-    } else {
-      runs.push([piece]);
-      distance = piece.distance;
-    }
+  for (; to < writers.length && (to === from || writers[to]!.start >> 3 < end); to++) {
+    const writer = writers[to]!;
+    end = (writer.end + 7) >> 3;
+    if (writer.constant) continue;
+    distance ??= writer.distance;
+    if (writer.distance === undefined || writer.distance !== distance) plain = false;
   }
-  return runs.map((run) => makePiece(run.flatMap(({ writers }) => writers)));
+  return { from, to, start, end, plain, distance };
 }
 
-/** Cuts a piece into words of 8, 4, 2 and 1 bytes, widest first. */
-function* words({ start, end, writers, distance }: Piece): Generator<Word> {
-  let from = 0;
-  for (let byte = start; byte < end; ) {
-    const size = SIZES.findLast((candidate) => byte + candidate <= end)!;
-    while (writers[from]!.end <= byte * 8) from++;
-    let to = from;
-    while (to < writers.length && writers[to]!.start < (byte + size) * 8) to++;
-    yield { byte, size, writers: writers.slice(from, to), distance };
-    byte += size;
-  }
-}
-
-const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
-const shift = (value: bigint, left: number): bigint =>
-  left >= 0 ? value << BigInt(left) : value >> BigInt(-left);
+const canJoin = (a: Piece, b: Piece): boolean =>
+  a.plain &&
+  b.plain &&
+  (a.distance === undefined || b.distance === undefined || a.distance === b.distance);
 
 /** One word of copied bits and constants. */
-function storePlain(asm: Builder, { byte, size, writers, distance }: Word, packedBytes: number): void {
+function storePlain(
+  asm: Builder,
+  writers: readonly Writer[],
+  { byte, size, from, to }: Word,
+  distance: number | undefined,
+  packedBytes: number,
+): void {
   const first = byte * 8;
   const bits = size * 8;
-  let mask = 0n;
-  let constant = 0n;
-  for (const writer of writers) {
-    if (writer.constant !== undefined) constant |= shift(writer.constant, writer.start - first);
-    else mask |= shift(ones(writer.copied!), writer.start - first);
+  let mask = ZERO;
+  let constant = ZERO;
+  for (let i = from; i < to; i++) {
+    const writer = writers[i]!;
+    const left = writer.start - first;
+    if (writer.constant) constant = or(constant, shiftLeft(writer.constant, left));
+    else mask = or(mask, onesAt(writer.copied, left));
   }
-  mask &= ones(bits);
-  constant &= ones(bits);
-  if (mask === 0n) {
+  mask = truncate(mask, bits);
+  constant = truncate(constant, bits);
+  if (isZero(mask)) {
     storeConstant(asm, byte, size, constant);
     return;
   }
   const source = first - distance!;
-  const load = SIZES.find((candidate) => mask <= ones(candidate * 8))!;
+  const end = bitLength(mask);
+  const load = sizeFor(end);
   if (source >= 0 && source % 8 === 0 && source / 8 + load <= packedBytes) {
-    fetchWord(asm, { size: load, byte: source / 8, into: VALUE });
-    if (mask !== ones(load * 8)) andMask(asm, VALUE, mask, bits);
+    fetchWord(asm, load, source / 8, VALUE);
+    if (!isEqual(mask, onesAt(load * 8, 0))) andMask(asm, VALUE, mask, bits);
   } else {
-    const low = trailingZeros(mask);
-    const high = mask.toString(2).length;
-    const holes = mask !== (ones(high) ^ ones(low));
-    const exact = !holes && high < bits;
-    fetchBits(asm, { at: source + low, bits: high - low, exact, packedBytes, into: VALUE, spare: SPARE });
-    if (low > 0) asm.emit('lsh64.imm', { dst: VALUE, imm: low });
+    const low = lowestBit(mask);
+    const holes = !isEqual(mask, onesAt(end - low, low));
+    const exact = !holes && end < bits;
+    const run = { at: source + low, bits: end - low, bigEndian: false, signed: false, exact };
+    fetchBits(asm, run, packedBytes, VALUE, SPARE);
+    if (low > 0) asm.immediate('lsh64.imm', VALUE, low);
     if (holes) andMask(asm, VALUE, mask, bits);
   }
-  if (constant !== 0n) orConstant(asm, VALUE, constant, bits);
-  asm.emit(`stx${SIZE_LETTER[size]}`, { dst: DST, off: byte, src: VALUE });
+  if (!isZero(constant)) orConstant(asm, VALUE, constant, bits);
+  asm.store(size, DST, byte, VALUE);
 }
 
-function trailingZeros(value: bigint): number {
-  let count = 0;
-  while (((value >> BigInt(count)) & 1n) === 0n) count++;
-  return count;
-}
-
-function storeConstant(asm: Builder, byte: number, size: Size, value: bigint): void {
-  const imm = BigInt.asIntN(32, value);
-  if (size < 8 || BigInt.asUintN(64, imm) === value) {
-    asm.emit(`st${SIZE_LETTER[size]}`, {
-      dst: DST,
-      off: byte,
-      imm: Number(BigInt.asIntN(Math.min(size * 8, 32), value)),
-    });
-    return;
-  }
-  asm.constant(VALUE, value).emit('stxdw', { dst: DST, off: byte, src: VALUE });
+function storeConstant(asm: Builder, byte: number, size: Size, value: Halves): void {
+  const immediate = size < 8 ? signExtend(value, Math.min(size * 8, 32)).low | 0 : signedImmediate(value);
+  if (immediate !== undefined) asm.storeImmediate(size, DST, byte, immediate);
+  else asm.constant(VALUE, value).store(8, DST, byte, VALUE);
 }
 
 /** register &= mask, where only the low `bits` bits of the register matter. */
-function andMask(asm: Builder, register: number, mask: bigint, bits: number): void {
-  const imm = Number(BigInt.asIntN(32, mask));
-  if (bits <= 32 || mask <= ones(32)) asm.emit('and32.imm', { dst: register, imm });
-  else if (BigInt.asUintN(64, BigInt(imm)) === mask) asm.emit('and64.imm', { dst: register, imm });
-  else asm.constant(SPARE, mask).emit('and64.reg', { dst: register, src: SPARE });
+function andMask(asm: Builder, register: number, mask: Halves, bits: number): void {
+  const immediate = signedImmediate(mask);
+  if (bits <= 32 || mask.high === 0) asm.immediate('and32.imm', register, mask.low | 0);
+  else if (immediate !== undefined) asm.immediate('and64.imm', register, immediate);
+  else asm.constant(SPARE, mask).register('and64.reg', register, SPARE);
 }
 
-function orConstant(asm: Builder, register: number, value: bigint, bits: number): void {
-  const imm = Number(BigInt.asIntN(32, value));
-  if (bits <= 32) asm.emit('or32.imm', { dst: register, imm });
-  else if (BigInt.asUintN(64, BigInt(imm)) === value) asm.emit('or64.imm', { dst: register, imm });
-  else asm.constant(SPARE, value).emit('or64.reg', { dst: register, src: SPARE });
+function orConstant(asm: Builder, register: number, value: Halves, bits: number): void {
+  const immediate = signedImmediate(value);
+  if (bits <= 32) asm.immediate('or32.imm', register, value.low | 0);
+  else if (immediate !== undefined) asm.immediate('or64.imm', register, immediate);
+  else asm.constant(SPARE, value).register('or64.reg', register, SPARE);
 }
 
 /** One word into which fields are computed: each its value, moved to its place; the word is their sum. */
-function storeComputed(asm: Builder, { byte, size, writers }: Word, packedBytes: number): void {
+function storeComputed(
+  asm: Builder,
+  writers: readonly Writer[],
+  { byte, size, from, to }: Word,
+  packedBytes: number,
+): void {
   const first = byte * 8;
   const bits = size * 8;
-  let constant = 0n;
+  let constant = ZERO;
   let filled = false;
-  for (const writer of writers) {
+  for (let i = from; i < to; i++) {
+    const writer = writers[i]!;
     const left = writer.start - first;
-    if (writer.constant !== undefined) {
-      constant |= shift(writer.constant, left) & ones(bits);
+    if (writer.constant) {
+      constant = or(constant, truncate(shiftLeft(writer.constant, left), bits));
       continue;
     }
     computeField(asm, filled ? VALUE : ACC, writer.field!, left, bits, packedBytes);
-    if (filled) asm.emit('or64.reg', { dst: ACC, src: VALUE });
+    if (filled) asm.register('or64.reg', ACC, VALUE);
     filled = true;
   }
   if (!filled) {
     storeConstant(asm, byte, size, constant);
     return;
   }
-  if (constant !== 0n) orConstant(asm, ACC, constant, bits);
-  asm.emit(`stx${SIZE_LETTER[size]}`, { dst: DST, off: byte, src: ACC });
+  if (!isZero(constant)) orConstant(asm, ACC, constant, bits);
+  asm.store(size, DST, byte, ACC);
 }
 
 /** into = the field's bits of a word of `wordBits` in which the field begins at bit `left` (before it, if negative). */
@@ -257,40 +303,33 @@ function computeField(
   wordBits: number,
   packedBytes: number,
 ): void {
-  const { bits: width } = field.to;
+  const { bits, to, offset } = field;
+  const width = to.bits;
   // Bits above the field are dropped by the store, if the field reaches the word's end.
   const dropped = left >= 0 && left + width >= wordBits;
-  const extends_ = field.signed && field.bits < width;
-  const adds = addend(field) !== 0n;
-  const exact = extends_ || field.bits < width || (!dropped && !adds);
-  const at = lowestBit(field);
-  const bits = { bits: field.bits, exact, packedBytes, into, spare: SPARE };
-  if (at === undefined) fetchBits(asm, { ...bits, at: field.at, bigEndian: true, signed: extends_ });
-  else fetchBits(asm, { ...bits, at, signed: extends_ });
-  addOffset(asm, into, field);
-  const clean = !adds && !extends_ && field.bits <= width && exact;
+  const signed = field.signed && bits < width;
+  const added = offset === 0n ? ZERO : signExtend(halvesOf(offset), width);
+  const adds = !isZero(added);
+  const exact = signed || bits < width || (!dropped && !adds);
+  const lowest = lowestBitOf(field);
+  const bigEndian = lowest === undefined;
+  fetchBits(asm, { at: lowest ?? field.at, bits, bigEndian, signed, exact }, packedBytes, into, SPARE);
+  if (adds) addOffset(asm, into, added, width);
+  const clean = !adds && !signed && bits <= width && exact;
   if (!dropped && !clean) maskLow(asm, into, width);
-  if (left > 0) asm.emit('lsh64.imm', { dst: into, imm: left });
-  else if (left < 0) asm.emit('rsh64.imm', { dst: into, imm: -left });
+  if (left > 0) asm.immediate('lsh64.imm', into, left);
+  else if (left < 0) asm.immediate('rsh64.imm', into, -left);
 }
 
-/** The offset modulo the width of its destination, as the signed number nearest 0. */
-function addend({ offset, to }: Field): bigint {
-  return BigInt.asIntN(to.bits, offset);
-}
-
-function addOffset(asm: Builder, into: number, field: Field): void {
-  const value = addend(field);
-  if (value === 0n) return;
-  if (value === BigInt.asIntN(32, value)) {
-    asm.emit(field.to.bits <= 32 ? 'add32.imm' : 'add64.imm', { dst: into, imm: Number(value) });
-  } else {
-    asm.constant(SPARE, BigInt.asUintN(64, value)).emit('add64.reg', { dst: into, src: SPARE });
-  }
+/** @param offset the signed number nearest 0, modulo the width of its destination */
+function addOffset(asm: Builder, into: number, offset: Halves, width: number): void {
+  const immediate = signedImmediate(offset);
+  if (immediate !== undefined) asm.immediate(width <= 32 ? 'add32.imm' : 'add64.imm', into, immediate);
+  else asm.constant(SPARE, offset).register('add64.reg', into, SPARE);
 }
 
 function maskLow(asm: Builder, into: number, bits: number): void {
   if (bits === 64) return;
-  if (bits <= 32) asm.emit('and32.imm', { dst: into, imm: Number(BigInt.asIntN(32, ones(bits))) });
-  else asm.emit('lsh64.imm', { dst: into, imm: 64 - bits }).emit('rsh64.imm', { dst: into, imm: 64 - bits });
+  if (bits <= 32) asm.immediate('and32.imm', into, onesAt(bits, 0).low | 0);
+  else asm.immediate('lsh64.imm', into, 64 - bits).immediate('rsh64.imm', into, 64 - bits);
 }

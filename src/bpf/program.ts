@@ -3,7 +3,7 @@
 import { requireKey } from '../bytes.js';
 import { ProgramError } from '../errors.js';
 import { DataSection, type DataSpec } from './data.js';
-import { DATA_ADDRESS, FRAME_POINTER, REGISTERS, type RegisterUse, type Row, reads, writes } from './isa.js';
+import { DATA_ADDRESS, FRAME_POINTER, REGISTERS, type RegisterUse, type Row } from './isa.js';
 
 export interface Instruction {
   readonly row: Row;
@@ -26,20 +26,43 @@ export function instruction(
   row: Row,
   operands: { dst?: number; src?: number; off?: number; imm?: number; value?: bigint },
 ): Instruction {
-  const fixed = (use: RegisterUse | string, operand = 0): number => (typeof use === 'number' ? use : operand);
-  const imm = fixed(
-    row.imm,
-    operands.value === undefined ? operands.imm : Number(BigInt.asIntN(32, operands.value)),
-  );
-  return Object.freeze({
-    row,
-    dst: fixed(row.dst, operands.dst),
-    src: fixed(row.src, operands.src),
-    off: fixed(row.off, operands.off),
-    imm,
-    value: operands.value ?? BigInt.asUintN(64, BigInt(imm)),
-  });
+  const { dst = 0, src = 0, off = 0, imm = 0, value } = operands;
+  return value === undefined ? short(row, dst, src, off, imm) : long(row, dst, src, off, value);
 }
+
+const fixed = (use: RegisterUse | string, operand: number): number =>
+  typeof use === 'number' ? use : operand;
+
+/** An instruction with a 64-bit immediate. */
+export function long(row: Row, dst: number, src: number, off: number, value: bigint): Instruction {
+  const imm = fixed(row.imm, Number(BigInt.asIntN(32, value)));
+  return frozen(row, fixed(row.dst, dst), fixed(row.src, src), fixed(row.off, off), imm, value);
+}
+
+// Programs consist of few different instructions: to find one here takes a fifth of the time that making it takes.
+const recent: (Instruction | undefined)[] = new Array(2048).fill(undefined);
+
+/** An instruction whose immediate has 32 bits; what was made lately is not made again. */
+export function short(row: Row, dst: number, src: number, off: number, imm: number): Instruction {
+  const [d, s, o, i] = [fixed(row.dst, dst), fixed(row.src, src), fixed(row.off, off), fixed(row.imm, imm)];
+  const fields = row.number ^ (d << 8) ^ (s << 12) ^ (o << 16);
+  const place = (Math.imul(fields, 0x9e3779b1) ^ Math.imul(i, 0x85ebca6b)) >>> 21;
+  const known = recent[place];
+  if (known?.row === row && known.dst === d && known.src === s && known.off === o && known.imm === i)
+    return known;
+  const made = frozen(row, d, s, o, i, BigInt.asUintN(64, BigInt(i)));
+  recent[place] = made;
+  return made;
+}
+
+const frozen = (
+  row: Row,
+  dst: number,
+  src: number,
+  off: number,
+  imm: number,
+  value: bigint,
+): Instruction => Object.freeze({ row, dst, src, off, imm, value });
 
 /** dst = the address of byte `offset` of the program's data section number `section`. */
 export function dataAddress(dst: number, section: number, offset: number): Instruction {
@@ -78,27 +101,28 @@ export class Program {
   readonly data: readonly DataSection[];
   /** Length in slots. */
   readonly slots: number;
-  readonly #slotOf: Int32Array;
-  readonly #indexAt: Int32Array;
+  readonly #slotOf: readonly number[];
+  readonly #indexAt: readonly number[];
 
   /** @internal */
   constructor(key: symbol, instructions: readonly Instruction[], data: readonly DataSpec[]) {
     requireKey(key, DECODED, 'a program', 'decodeProgram, assemble and lower');
-    this.instructions = Object.freeze([...instructions]);
+    this.instructions = Object.freeze(instructions.slice());
     this.data = Object.freeze(data.map((section) => new DataSection(section)));
-    this.#slotOf = new Int32Array(instructions.length);
-    let slots = 0;
-    instructions.forEach(({ row }, i) => {
-      this.#slotOf[i] = slots;
-      slots += slotsOf(row);
-    });
-    this.slots = slots;
-    this.#indexAt = new Int32Array(slots).fill(-1);
-    this.#slotOf.forEach((slot, i) => {
-      this.#indexAt[slot] = i;
-    });
+    // Plain arrays: typed ones of more than 64 bytes take ten times as long to make.
+    const slotOf: number[] = [];
+    const indexAt: number[] = [];
+    for (let i = 0; i < instructions.length; i++) {
+      slotOf.push(indexAt.length);
+      indexAt.push(i);
+      if (slotsOf(instructions[i]!.row) === 2) indexAt.push(-1);
+    }
+    this.slots = indexAt.length;
+    this.#slotOf = slotOf;
+    this.#indexAt = indexAt;
     Object.freeze(this);
-    if (slots === 0) throw new ProgramError('P-EMPTY', 'a program has at least one instruction', { insn: 0 });
+    if (this.slots === 0)
+      throw new ProgramError('P-EMPTY', 'a program has at least one instruction', { insn: 0 });
     for (let i = 0; i < instructions.length; i++) this.#check(i);
   }
 
@@ -126,39 +150,51 @@ export class Program {
   #check(index: number): void {
     const instruction = this.instructions[index]!;
     const { row, dst, src } = instruction;
-    const insn = this.slotOf(index);
-    const fail = (code: string, message: string) =>
-      new ProgramError(code, `instruction ${insn} (${row.name}): ${message}`, { insn });
-    refuse(row, insn);
-    for (const [field, register, use] of [
-      ['dst', dst, row.dst],
-      ['src', src, row.src],
-    ] as const) {
-      if ((reads(use) || writes(use)) && register >= REGISTERS) {
-        throw fail(
-          'P-REGISTER',
-          `${field} register r${register} does not exist; the last is r${REGISTERS - 1}`,
-        );
-      }
-      if (writes(use) && register === FRAME_POINTER) {
-        throw fail('P-WRITE-R10', 'r10 is the frame pointer and cannot be written');
-      }
-    }
-    if (row.kind === 'data_address') {
-      const { section, offset } = addressed(instruction);
-      const size = this.data[section]?.size ?? -1;
-      if (offset < 0 || offset > size)
-        throw fail('P-DATA', `the program has no byte ${offset} of data section ${section}`);
-    }
+    if (row.kind === 'refused') refuse(row, this.slotOf(index));
+    if (!isRegister(dst, row.dst)) throw this.#wrongRegister(index, 'dst', dst);
+    if (!isRegister(src, row.src)) throw this.#wrongRegister(index, 'src', src);
+    if (row.kind === 'data_address') this.#checkData(index);
     const distance = jumpDistance(instruction);
-    if (distance === undefined || this.targetOf(index) >= 0) return;
-    const slot = insn + 1 + distance;
-    const what = row.kind === 'call' ? 'call' : 'jump';
+    if (distance !== undefined && this.targetOf(index) < 0) throw this.#wrongTarget(index, distance);
+  }
+
+  #wrong(index: number, code: string, message: string): ProgramError {
+    const insn = this.slotOf(index);
+    return new ProgramError(code, `instruction ${insn} (${this.instructions[index]!.row.name}): ${message}`, {
+      insn,
+    });
+  }
+
+  #wrongRegister(index: number, field: string, register: number): ProgramError {
+    if (register === FRAME_POINTER)
+      return this.#wrong(index, 'P-WRITE-R10', 'r10 is the frame pointer and cannot be written');
+    const message = `${field} register r${register} does not exist; the last is r${REGISTERS - 1}`;
+    return this.#wrong(index, 'P-REGISTER', message);
+  }
+
+  #checkData(index: number): void {
+    const { section, offset } = addressed(this.instructions[index]!);
+    const size = this.data[section]?.size ?? -1;
+    if (offset < 0 || offset > size)
+      throw this.#wrong(index, 'P-DATA', `the program has no byte ${offset} of data section ${section}`);
+  }
+
+  #wrongTarget(index: number, distance: number): ProgramError {
+    const slot = this.slotOf(index) + 1 + distance;
+    const what = this.instructions[index]!.row.kind === 'call' ? 'call' : 'jump';
     if (slot >= 0 && slot < this.slots)
-      throw fail('P-JUMP-SPLIT', `${what} into the second half of the LD_IMM64 at ${slot - 1}`);
-    throw fail('P-JUMP-RANGE', `${what} to ${slot}, outside the program of ${this.slots} slots`);
+      return this.#wrong(
+        index,
+        'P-JUMP-SPLIT',
+        `${what} into the second half of the LD_IMM64 at ${slot - 1}`,
+      );
+    const message = `${what} to ${slot}, outside the program of ${this.slots} slots`;
+    return this.#wrong(index, 'P-JUMP-RANGE', message);
   }
 }
+
+const isRegister = (register: number, use: RegisterUse): boolean =>
+  typeof use === 'number' || register < FRAME_POINTER || (register === FRAME_POINTER && use === 'read');
 
 /**
  * @param instructions made by `instruction`

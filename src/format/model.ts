@@ -19,6 +19,12 @@ export type BitOrder = 'lsb0' | 'msb0';
 export type Size = 1 | 2 | 4 | 8;
 export const SIZES: readonly Size[] = [1, 2, 4, 8];
 
+/** The largest of no more than `bytes`, which is at least 1. */
+export const largestSize = (bytes: number): Size => (bytes >= 8 ? 8 : bytes >= 4 ? 4 : bytes >= 2 ? 2 : 1);
+
+/** The smallest that holds `bits` bits, of which there are at most 64. */
+export const sizeFor = (bits: number): Size => (bits > 32 ? 8 : bits > 16 ? 4 : bits > 8 ? 2 : 1);
+
 /** Bits `bit` … `bit + bits - 1` of the little-endian member of `size` bytes at byte `byte`. */
 export interface Destination {
   readonly byte: number;

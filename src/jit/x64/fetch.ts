@@ -5,7 +5,7 @@
 
 import { SIZES, type Size } from '../../format/model.js';
 import type { Assembler } from './assemble.js';
-import { bigintOf, type Halves, onesAt, signedImmediate } from './halves.js';
+import { bigintOf, type Halves, onesAt, signedImmediate } from '../../halves.js';
 import { type Bits, type Memory, memory, register } from './operands.js';
 
 /** Where the input is. */

@@ -4,7 +4,7 @@
 import type { Lifted, Slice } from '../lift.js';
 import { Assembler, type Assembly } from './assemble.js';
 import { fetch, type Run, type Source } from './fetch.js';
-import { bigintOf, isZero, signedImmediate } from './halves.js';
+import { bigintOf, isZero, signedImmediate } from '../../halves.js';
 import { type Bits, memory, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, register } from './operands.js';
 import { maskOf, type Word, wordsOf } from './words.js';
 

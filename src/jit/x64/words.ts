@@ -15,7 +15,7 @@ import {
   sumFits,
   truncate,
   ZERO,
-} from './halves.js';
+} from '../../halves.js';
 
 /** Bytes to store, as in Piece, but for `low`. */
 export interface Word {

@@ -7,12 +7,24 @@ export interface Halves {
 
 export const ZERO: Halves = { low: 0, high: 0 };
 
+// One memory for the number and its halves: arithmetic would take six times as long.
+const whole = new BigUint64Array(1);
+const halves = new Uint32Array(whole.buffer);
+whole[0] = 1n;
+const [LOW, HIGH] = halves[0] === 1 ? [0, 1] : [1, 0];
+
+/** A number modulo 2^64. */
 export function halvesOf(value: bigint): Halves {
   if (value === 0n) return ZERO;
-  return { low: Number(BigInt.asUintN(32, value)), high: Number(value >> 32n) };
+  whole[0] = value;
+  return { low: halves[LOW]!, high: halves[HIGH]! };
 }
 
-export const bigintOf = ({ low, high }: Halves): bigint => (BigInt(high) << 32n) | BigInt(low);
+export function bigintOf({ low, high }: Halves): bigint {
+  halves[LOW] = low;
+  halves[HIGH] = high;
+  return whole[0]!;
+}
 
 export const isZero = ({ low, high }: Halves): boolean => low === 0 && high === 0;
 
@@ -20,6 +32,8 @@ export const or = (a: Halves, b: Halves): Halves => ({
   low: (a.low | b.low) >>> 0,
   high: (a.high | b.high) >>> 0,
 });
+
+export const isEqual = (a: Halves, b: Halves): boolean => a.low === b.low && a.high === b.high;
 
 export const overlaps = (a: Halves, b: Halves): boolean => (a.low & b.low) !== 0 || (a.high & b.high) !== 0;
 
@@ -33,7 +47,8 @@ export function shiftLeft(value: Halves, count: number): Halves {
   return { low: ((low >>> -count) | (high << (32 + count))) >>> 0, high: high >>> -count };
 }
 
-const lowOnes = (bits: number): number => (bits >= 32 ? 0xffff_ffff : 2 ** Math.max(0, bits) - 1);
+const lowOnes = (bits: number): number =>
+  bits >= 32 ? 0xffff_ffff : bits <= 0 ? 0 : 0xffff_ffff >>> (32 - bits);
 
 /** value mod 2^bits. */
 export const truncate = ({ low, high }: Halves, bits: number): Halves => ({
@@ -44,6 +59,21 @@ export const truncate = ({ low, high }: Halves, bits: number): Halves => ({
 /** 2^bits - 1, shifted left. */
 export const onesAt = (bits: number, to: number): Halves =>
   shiftLeft({ low: lowOnes(bits), high: lowOnes(bits - 32) }, to);
+
+/** The low `bits` bits, 1 to 64, as a signed number. */
+export function signExtend({ low, high }: Halves, bits: number): Halves {
+  if (bits > 32) return { low, high: ((high << (64 - bits)) >> (64 - bits)) >>> 0 };
+  const signed = (low << (32 - bits)) >> (32 - bits);
+  return { low: signed >>> 0, high: signed < 0 ? 0xffff_ffff : 0 };
+}
+
+/** The number of the lowest bit that is 1; the number is not 0. */
+export const lowestBit = ({ low, high }: Halves): number =>
+  low !== 0 ? 31 - Math.clz32(low & -low) : 63 - Math.clz32(high & -high);
+
+/** How many bits the number has up to the highest that is 1. */
+export const bitLength = ({ low, high }: Halves): number =>
+  high !== 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(low);
 
 /** Whether a + b is below 2^bits. */
 export function sumFits(a: Halves, b: Halves, bits: number): boolean {
