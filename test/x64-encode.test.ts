@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Assembler, type Emitted } from '../src/jit/x64/assemble.js';
 import { ByteBuffer } from '../src/jit/x64/byte-buffer.js';
 import { encode, formFor, takes } from '../src/jit/x64/encode.js';
-import { FORMS, type Form, type OperandKind } from '../src/jit/x64/forms.js';
+import { allForms, type Form, type OperandKind } from '../src/jit/x64/forms.js';
 import {
   type Bits,
   Masked,
@@ -124,9 +124,10 @@ function* operandSets(form: Form): Generator<Operand[]> {
 function encoded(form: Form, operands: readonly Operand[]): Uint8Array {
   const out = new ByteBuffer();
   encode(form, operands, out);
-  return out.bytes();
+  return out.take();
 }
 
+const FORMS = allForms();
 const plainForms = FORMS.filter(({ distanceBytes }) => distanceBytes === 0);
 const JUMPS = [
   ...new Set(
@@ -148,7 +149,7 @@ function everything(): { bytes: Uint8Array; emitted: Emitted[] } {
       emitted.push({ form, operands, offset, length: out.length - offset });
     }
   }
-  return { bytes: out.bytes(), emitted };
+  return { bytes: out.take(), emitted };
 }
 
 describe('every row with every register, boundary displacement and immediate', () => {

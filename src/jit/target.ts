@@ -79,6 +79,7 @@ export interface Relocation {
 
 export interface CodeSpec {
   readonly isa: Isa;
+  /** Nobody else may have them: they become the code's. */
   readonly bytes: Uint8Array;
   /**
    * Byte offset of the code of each BPF slot, ascending; the slot inside an LD_IMM64 has that of the next. Empty where code
@@ -99,6 +100,12 @@ export interface CodeSpec {
   readonly name: string;
 }
 
+const NONE: readonly never[] = Object.freeze([]);
+
+/** A frozen copy. */
+const frozen = <T>(list: readonly T[] = NONE): readonly T[] =>
+  list.length === 0 ? NONE : Object.freeze(list.slice());
+
 /** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
 const COMPILED = Symbol('compiled');
 
@@ -117,14 +124,14 @@ export class MachineCode {
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
     requireKey(key, COMPILED, 'machine code', 'compileX64 and emitNative');
-    this.#bytes = spec.bytes.slice();
+    this.#bytes = spec.bytes;
     this.isa = spec.isa;
-    this.offsets = Object.freeze([...spec.offsets]);
+    this.offsets = frozen(spec.offsets);
     this.abi = spec.abi;
     this.needsAlignment = spec.needsAlignment ?? false;
     this.alignment = spec.alignment ?? 16;
-    this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
-    this.data = Object.freeze([...(spec.data ?? [])]);
+    this.relocations = frozen(spec.relocations?.map((relocation) => Object.freeze(relocation)));
+    this.data = frozen(spec.data);
     this.name = spec.name;
     Object.freeze(this);
   }

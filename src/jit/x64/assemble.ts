@@ -2,8 +2,8 @@
 // and those that do not reach their label grow, which may push others out of reach, until nothing changes.
 
 import { ByteBuffer } from './byte-buffer.js';
-import { encode, formFor, formsOf } from './encode.js';
-import type { Condition, Form } from './forms.js';
+import { encode, formFor } from './encode.js';
+import { type Condition, type Form, formsOf } from './forms.js';
 import { type Operand, register } from './operands.js';
 
 /** A place in the code; made before it is known where. */
@@ -168,7 +168,7 @@ export class Assembler {
   }
 
   #join(offsetOf: (label: Label) => number, poolAt: number): Uint8Array {
-    const source = this.#code.bytes();
+    const source = this.#code.take();
     if (this.#jumps.length === 0 && this.#pool.length === 0) return source;
     const out = new ByteBuffer();
     let copied = 0;
@@ -178,8 +178,8 @@ export class Assembler {
     }
     while (copied < source.length) out.byte(source[copied++]!);
     while (out.length < poolAt) out.byte(TRAP);
-    for (const byte of this.#pool.bytes()) out.byte(byte);
-    return out.bytes();
+    for (const byte of this.#pool.take()) out.byte(byte);
+    return out.take();
   }
 }
 

@@ -13,7 +13,7 @@
 // Vector instructions have one of these in place of prefixes, REX and the first bytes of the opcode (vector-prefix.ts).
 
 import type { ByteBuffer } from './byte-buffer.js';
-import { FORMS, type Form, type OperandKind } from './forms.js';
+import { type Form, formsOf, type OperandKind } from './forms.js';
 import {
   type Bits,
   Masked,
@@ -21,6 +21,7 @@ import {
   Memory,
   type Operand,
   Register,
+  shapeOf,
   type VectorBits,
 } from './operands.js';
 import { displacementUnit, vectorPrefix } from './vector-prefix.js';
@@ -32,29 +33,43 @@ const RELATIVE = 5;
 const NO_INDEX = 4;
 const NEEDS_DISPLACEMENT = 5;
 
-const byMnemonic = new Map<string, Form[]>();
-for (const form of FORMS) {
-  const forms = byMnemonic.get(form.mnemonic);
-  if (forms) forms.push(form);
-  else byMnemonic.set(form.mnemonic, [form]);
-}
+/** For each mnemonic and the shapes of the operands, the rows that take them, if their immediate fits. */
+const candidates = new Map<string, Map<number, readonly Form[]>>();
 
-/** The rows of a mnemonic, in the order of preference. */
-export function formsOf(mnemonic: string): readonly Form[] {
-  return byMnemonic.get(mnemonic) ?? [];
+function candidatesFor(mnemonic: string, operands: readonly Operand[]): readonly Form[] {
+  let ofMnemonic = candidates.get(mnemonic);
+  if (!ofMnemonic) candidates.set(mnemonic, (ofMnemonic = new Map()));
+  const shape = shapeOf(operands);
+  let forms = ofMnemonic.get(shape);
+  if (!forms) {
+    forms = formsOf(mnemonic).filter((form) => mayTake(form, operands));
+    ofMnemonic.set(shape, forms);
+  }
+  return forms;
 }
 
 /** The first row of that mnemonic that takes these operands; asking for one that is not in the table is our mistake. */
 export function formFor(mnemonic: string, operands: readonly Operand[]): Form {
-  for (const form of formsOf(mnemonic)) if (takes(form, operands)) return form;
+  for (const form of candidatesFor(mnemonic, operands)) if (fitsImmediate(form, operands)) return form;
   throw new Error(`no form of ${mnemonic} takes ${operands.map(describe).join(', ') || 'no operands'}`);
 }
 
 /** Whether the operands are what a row asks for, in number, kind and width. */
-export function takes(form: Form, operands: readonly Operand[]): boolean {
+export const takes = (form: Form, operands: readonly Operand[]): boolean =>
+  mayTake(form, operands) && fitsImmediate(form, operands);
+
+function mayTake(form: Form, operands: readonly Operand[]): boolean {
   if (form.operands.length !== operands.length || form.distanceBytes !== 0) return false;
-  for (let i = 0; i < operands.length; i++) if (!accepts(form.operands[i]!, operands[i]!, form)) return false;
-  return true;
+  return operands.every((operand, i) => {
+    const kind = form.operands[i]!;
+    if (i !== form.places.immediate) return accepts(kind, operand, form);
+    return typeof operand === (kind.role === 'imm' && kind.bits === 64 ? 'bigint' : 'number');
+  });
+}
+
+function fitsImmediate(form: Form, operands: readonly Operand[]): boolean {
+  const { immediate } = form.places;
+  return immediate < 0 || accepts(form.operands[immediate]!, operands[immediate]!, form);
 }
 
 function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: Form): boolean {
@@ -116,46 +131,39 @@ const isSigned = (value: number, bits: number): boolean =>
 
 /** What stands where in the encoding. */
 export interface Places {
-  reg?: Register | MaskRegister;
-  rm?: Register | Memory;
-  vvvv?: Register;
-  masked?: Masked;
-  inOpcode?: Register;
-  immediate: number | bigint;
-}
-
-function placesOf(form: Form, operands: readonly Operand[]): Places {
-  const places: Places = { immediate: 0 };
-  for (let i = 0; i < operands.length; i++) {
-    const operand = operands[i]!;
-    const { role } = form.operands[i]!;
-    if (role === 'r' || role === 'k') {
-      places.reg = operand instanceof Masked ? operand.register : (operand as Register | MaskRegister);
-      if (operand instanceof Masked) places.masked = operand;
-    } else if (role === 'v') places.vvvv = operand as Register;
-    else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
-    else if (role === 'o') places.inOpcode = operand as Register;
-    else if (typeof operand === 'number' || typeof operand === 'bigint') places.immediate = operand;
-  }
-  return places;
+  readonly reg: Register | MaskRegister | undefined;
+  readonly rm: Register | Memory | undefined;
+  readonly vvvv: Register | undefined;
+  readonly masked: Masked | undefined;
 }
 
 /** Appends an instruction; for a jump, or memory relative to it, the distance is counted from the instruction's end. */
 export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer): void {
-  const places = placesOf(form, operands);
-  const { reg, rm, inOpcode } = places;
+  const { places, modrm: digit } = form;
+  const first = at(operands, places.reg);
+  const masked = first instanceof Masked ? first : undefined;
+  const reg = (masked?.register ?? first) as Register | MaskRegister | undefined;
+  const rm = at(operands, places.rm) as Register | Memory | undefined;
+  const inOpcode = at(operands, places.opcode) as Register | undefined;
   if (form.vector) {
-    vectorPrefix(form.vector, places, out);
+    const vvvv = at(operands, places.vvvv) as Register | undefined;
+    vectorPrefix(form.vector, { reg, rm, vvvv, masked }, out);
   } else {
     for (const prefix of form.prefixes) out.byte(prefix);
     const rex = rexOf(form, reg, rm ?? inOpcode);
     if (rex !== 0) out.byte(rex);
   }
-  for (const byte of form.opcode) out.byte(inOpcode ? byte | (inOpcode.number & 7) : byte);
-  if (rm) modrm(typeof form.modrm === 'number' ? form.modrm : reg!.number, rm, displacementUnit(form), out);
-  else if (form.modrm === 'r') out.byte((MOD.none << 6) | ((reg!.number & 7) << 3) | RELATIVE);
-  out.little(places.immediate, form.immediateBytes || form.distanceBytes);
+  const low = inOpcode ? inOpcode.number & 7 : 0;
+  for (const byte of form.opcode) out.byte(byte | low);
+  if (rm) modrm(typeof digit === 'number' ? digit : reg!.number, rm, displacementUnit(form), out);
+  else if (digit === 'r') out.byte((MOD.none << 6) | ((reg!.number & 7) << 3) | RELATIVE);
+  const immediate = form.distanceBytes > 0 ? operands.length - 1 : places.immediate;
+  if (immediate >= 0)
+    out.little(operands[immediate] as number | bigint, form.immediateBytes || form.distanceBytes);
 }
+
+const at = (operands: readonly Operand[], place: number): Operand | undefined =>
+  place < 0 ? undefined : operands[place];
 
 /** The REX prefix, or 0 where none is needed: a high register, 64 bits, or one of spl, bpl, sil and dil. */
 function rexOf(

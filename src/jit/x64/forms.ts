@@ -13,7 +13,7 @@
 //
 // A `?` stands for a width: one row each for 32 and 64 bits (REX.W). A `*` stands for the length of a vector: one row
 // each for 128 and 256 bits. Among the rows of a mnemonic the first that takes the operands is used, so shorter ones
-// come first.
+// come first. Rows are read when their mnemonic is first asked for: all of them would take a millisecond of a process's start.
 
 import type { Bits, VectorBits } from './operands.js';
 
@@ -54,6 +54,16 @@ export interface Form {
   readonly modrm: 'r' | number | undefined;
   readonly immediateBytes: 0 | 1 | 2 | 4 | 8;
   readonly distanceBytes: 0 | 1 | 4;
+  readonly places: Places;
+}
+
+/** Which of the operands goes where in the encoding; -1: none does. */
+export interface Places {
+  readonly reg: number;
+  readonly rm: number;
+  readonly vvvv: number;
+  readonly opcode: number;
+  readonly immediate: number;
 }
 
 /** Condition codes. */
@@ -237,6 +247,7 @@ function parse([mnemonic, operands, encoding]: Row): Form {
   const bytes = tokens.filter((token) => /^[0-9A-F]{2}(\+r)?$/.test(token));
   const isPrefix = (token: string, i: number) => PREFIXES.includes(token) && bytes.length > i + 1;
   const digit = tokens.find((token) => token.startsWith('/'))?.slice(1);
+  const place = (...roles: Role[]) => kinds.findIndex(({ role }) => roles.includes(role));
   return Object.freeze({
     mnemonic,
     operands: kinds,
@@ -249,6 +260,13 @@ function parse([mnemonic, operands, encoding]: Row): Form {
     modrm: digit === undefined || digit === 'r' ? digit : Number(digit),
     immediateBytes: find(IMMEDIATE) ?? 0,
     distanceBytes: kinds.some(({ role }) => role === 'rip') ? 4 : (find(DISTANCE) ?? 0),
+    places: {
+      reg: place('r', 'k'),
+      rm: place('rm', 'm'),
+      vvvv: place('v'),
+      opcode: place('o'),
+      immediate: place('1', 'imm', 'simm', 'uimm'),
+    },
   });
 }
 
@@ -274,8 +292,8 @@ function parseOperand(text: string): OperandKind {
   return { role: role as Role, bits: Number(bits) as Bits | VectorBits | 0, maskable };
 }
 
-/** Every instruction form. */
-export const FORMS: readonly Form[] = [
+const rows = new Map<string, Row[]>();
+for (const row of [
   ...arithmeticRows(),
   ...shiftRows(),
   ...unaryRows(),
@@ -286,6 +304,22 @@ export const FORMS: readonly Form[] = [
   ...VECTOR_MOVES,
   ...VECTOR_OPERATIONS,
   ...conditionRows(),
-]
-  .flatMap(widen)
-  .map(parse);
+]) {
+  const others = rows.get(row[0]);
+  if (others) others.push(row);
+  else rows.set(row[0], [row]);
+}
+
+const read = new Map<string, readonly Form[]>();
+
+/** The forms of a mnemonic in the order of preference; none for what is no mnemonic. */
+export function formsOf(mnemonic: string): readonly Form[] {
+  const known = read.get(mnemonic);
+  if (known) return known;
+  const forms = (rows.get(mnemonic) ?? []).flatMap(widen).map(parse);
+  read.set(mnemonic, forms);
+  return forms;
+}
+
+/** Every instruction form. */
+export const allForms = (): Form[] => [...rows.keys()].flatMap(formsOf);

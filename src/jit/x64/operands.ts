@@ -4,7 +4,16 @@ export type Bits = 8 | 16 | 32 | 64;
 /** Widths of vector registers: xmm, ymm, zmm. */
 export type VectorBits = 128 | 256 | 512;
 
+/**
+ * What decides, besides the values of immediates, which form an instruction has: a number below 64 for each kind and width of
+ * operand, and for registers that encodings tell from others.
+ */
+const SHAPE = { number: 1, bigint: 2, mask: 3, memory: 4, masked: 12, register: 20 };
+const WIDTHS = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4, 256: 5, 512: 6 };
+
 export class Register {
+  readonly shape: number;
+
   constructor(
     /**
      * As in the encoding. Up to 64 bits: 0 to 15 are rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15. Wider ones are
@@ -12,37 +21,63 @@ export class Register {
      */
     readonly number: number,
     readonly bits: Bits | VectorBits,
-  ) {}
+  ) {
+    // rax and cl have forms of their own; above 15 only EVEX reaches.
+    const kind = number > 15 ? 3 : Math.min(number, 2);
+    this.shape = SHAPE.register + WIDTHS[bits] * 4 + kind;
+  }
 }
 
 /** A mask register, k0 to k7: one bit for each element of a vector. */
 export class MaskRegister {
+  readonly shape = SHAPE.mask;
+
   constructor(readonly number: number) {}
 }
 
 /** A vector register of which the instruction writes the elements that the mask names; it clears the others, or keeps them. */
 export class Masked {
+  readonly shape: number;
+
   constructor(
     readonly register: Register,
     /** k1 to k7. */
     readonly mask: number,
     readonly others: 'clear' | 'keep',
-  ) {}
+  ) {
+    this.shape = SHAPE.masked + WIDTHS[register.bits];
+  }
 }
 
 /** `bits` wide memory at base + index * scale + displacement. */
 export class Memory {
+  readonly shape: number;
+
   constructor(
     readonly bits: Bits | VectorBits,
     readonly base: Register,
     readonly displacement: number,
     readonly index?: Register,
     readonly scale: 1 | 2 | 4 | 8 = 1,
-  ) {}
+  ) {
+    this.shape = SHAPE.memory + WIDTHS[bits];
+  }
 }
 
 /** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
 export type Operand = Register | MaskRegister | Masked | Memory | number | bigint;
+
+/** One number for the shapes of all operands, of which there are at most four. */
+export function shapeOf(operands: readonly Operand[]): number {
+  let shape = 0;
+  for (let i = 0; i < operands.length; i++) {
+    const operand = operands[i]!;
+    const one =
+      typeof operand === 'number' ? SHAPE.number : typeof operand === 'bigint' ? SHAPE.bigint : operand.shape;
+    shape = (shape << 6) | one;
+  }
+  return shape;
+}
 
 const ALL = [8, 16, 32, 64].map((bits) =>
   Array.from({ length: 16 }, (_, number) => Object.freeze(new Register(number, bits as Bits))),
