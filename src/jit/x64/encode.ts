@@ -118,7 +118,9 @@ function isRegister(operand: Operand, bits: number, form: Form): boolean {
 
 /** Whether a number is one of `bits` bits, signed or unsigned; 64-bit operations take what JavaScript can say. */
 function fits(value: number, bits: Bits | VectorBits): boolean {
-  return bits >= 64 ? Number.isSafeInteger(value) : value >= -(2 ** (bits - 1)) && value < 2 ** bits;
+  if (bits >= 64) return Number.isSafeInteger(value);
+  const top = value << (32 - bits);
+  return top >> (32 - bits) === value || top >>> (32 - bits) === value;
 }
 
 /** A number of `bits` bits as a signed one. */
@@ -126,8 +128,8 @@ function wrap(value: number, bits: Bits | VectorBits): number {
   return bits >= 64 ? value : (value << (32 - bits)) >> (32 - bits);
 }
 
-const isSigned = (value: number, bits: number): boolean =>
-  value >= -(2 ** (bits - 1)) && value < 2 ** (bits - 1);
+/** Whether a number is a signed one of `bits` bits, at most 32. */
+const isSigned = (value: number, bits: number): boolean => (value << (32 - bits)) >> (32 - bits) === value;
 
 /** What stands where in the encoding. */
 export interface Places {
@@ -196,7 +198,7 @@ function modrm(reg: number, rm: Register | Memory, unit: number, out: ByteBuffer
   const low = base.number & 7;
   const none = displacement === 0 && low !== NEEDS_DISPLACEMENT;
   const short = displacement / unit;
-  const isShort = Number.isInteger(short) && isSigned(short, 8);
+  const isShort = isSigned(short, 8);
   const mod = none ? MOD.none : isShort ? MOD.byte : MOD.long;
   if (index || low === SIB_FOLLOWS) {
     out.byte((mod << 6) | middle | SIB_FOLLOWS);

@@ -137,17 +137,21 @@ function bestWindow(run: Run, wide: 32 | 64, bytes: number): Window | undefined 
   const end = Math.ceil((from + bits) / 8);
   let best: Window | undefined;
   let least = Number.POSITIVE_INFINITY;
+  const consider = (byte: number, size: Size): void => {
+    if (byte < 0 || byte > first || byte + size < end || byte + size > bytes) return;
+    const window = { byte, size };
+    const cost = costOf(run, wide, window);
+    if (cost >= least) return;
+    best = window;
+    least = cost;
+  };
+  // Windows that begin with the run, end with it, or have it in place, as far as there is room.
   for (const size of SIZES) {
-    // Windows that begin with the run, end with it, or have it in place, as far as there is room.
-    for (const byte of [Math.min(first, bytes - size), Math.max(end - size, 0), (from - to) / 8]) {
-      if (byte < 0 || byte > first || byte + size < end || byte + size > bytes) continue;
-      if (!Number.isInteger(byte)) continue;
-      const cost = costOf(run, wide, { byte, size });
-      if (cost < least) {
-        best = { byte, size };
-        least = cost;
-      }
-    }
+    const beginning = Math.min(first, bytes - size);
+    const ending = Math.max(end - size, 0);
+    consider(beginning, size);
+    if (ending !== beginning) consider(ending, size);
+    if ((from - to) % 8 === 0) consider((from - to) / 8, size);
   }
   return best;
 }
