@@ -63,21 +63,35 @@ const MAX_REGION_BYTES = 2 ** 32;
 /** The contract of a lowered format: r1 = unpacked record, wholly written; r2 = packed record. */
 export function contractFor(format: Format): Contract {
   requireFormat(format);
-  return checkContract({
+  const { packedBytes, unpackedBytes } = format;
+  const place = (packedBytes * 41 + unpackedBytes) % FORMAT_CONTRACTS;
+  const [written, read] = (formatContracts[place]?.args ?? []) as readonly MemorySpec[];
+  if (written?.bytes === unpackedBytes && read?.bytes === packedBytes) return formatContracts[place]!;
+  const contract = checkContract({
     args: [
-      { kind: 'memory', bytes: format.unpackedBytes, access: 'write' },
-      { kind: 'memory', bytes: format.packedBytes, access: 'read' },
+      { kind: 'memory', bytes: unpackedBytes, access: 'write' },
+      { kind: 'memory', bytes: packedBytes, access: 'read' },
     ],
     writesAll: [0],
     disjoint: true,
   });
+  formatContracts[place] = contract;
+  return contract;
 }
+
+/** The contracts of formats that were asked for lately: there are few different ones, and one takes a microsecond to make. */
+const formatContracts: (Contract | undefined)[] = [];
+const FORMAT_CONTRACTS = 256;
+
+/** Those that `checkContract` made: they are frozen through and through. */
+const checkedOnes = new WeakSet<Contract>();
 
 /**
  * Checks a contract and returns a frozen copy of it.
  * @throws ArgumentError with code 'A-CONTRACT' naming the argument
  */
 export function checkContract(contract: Contract): Contract {
+  if (checkedOnes.has(contract)) return contract;
   const bad: Bad = (message) => new ArgumentError('A-CONTRACT', `contract: ${message}`);
   if (typeof contract !== 'object' || contract === null || !Array.isArray(contract.args)) {
     throw bad('args must be an array, one entry for each of r1, r2, …');
@@ -105,7 +119,7 @@ export function checkContract(contract: Contract): Contract {
   const { maxInstructions } = contract;
   if (maxInstructions !== undefined && !(Number.isSafeInteger(maxInstructions) && maxInstructions >= 1))
     throw bad(`maxInstructions must be a whole number from 1, got ${shown(maxInstructions)}`);
-  return Object.freeze({
+  const checked = Object.freeze({
     args: Object.freeze(args),
     writesAll: Object.freeze([...writesAll]),
     disjoint: contract.disjoint ?? false,
@@ -114,6 +128,8 @@ export function checkContract(contract: Contract): Contract {
     ...(maxInstructions !== undefined && { maxInstructions }),
     helpers: checkHelpers(contract.helpers, bad),
   });
+  checkedOnes.add(checked);
+  return checked;
 }
 
 type Bad = (message: string) => ArgumentError;

@@ -13,7 +13,7 @@ export interface Cfg {
   /** For each instruction, whether one at or after it jumps back to it. */
   readonly heads: Uint8Array;
   /** For each instruction, the first of the function that it belongs to. */
-  readonly functions: Uint32Array;
+  readonly functions: readonly number[];
 }
 
 /** @throws Rejection for ends that are no exit, jumps from one function into another and, unless allowed, unreachable instructions */
@@ -29,24 +29,34 @@ export function cfgOf(program: Program, allowsUnreachable: boolean): Cfg {
   const arrive = (index: number) => {
     if (arrived[index]) joins[index] = 1;
     arrived[index] = 1;
-    open.push(index);
   };
   const follow = (from: number, to: number) => {
     checkEdge(program, functions, from, to);
     if (to <= from) heads[to] = 1;
     arrive(to);
+    open.push(to);
   };
   for (let index = open.pop(); index !== undefined; index = open.pop()) {
-    if (seen[index]) continue;
-    seen[index] = 1;
-    // Not by `successors`: its arrays take more time than all the rest.
-    const { kind, op } = instructions[index]!.row;
-    if (kind !== 'exit' && kind !== 'goto') follow(index, index + 1);
-    if (kind === 'goto' || kind === 'jump') follow(index, program.targetOf(index));
-    if (op === 'local') {
+    for (; !seen[index]; index++) {
+      seen[index] = 1;
+      // Not by `successors`: its arrays take more time than all the rest.
+      const { kind, op } = instructions[index]!.row;
+      if (kind === 'exit') break;
+      if (kind === 'goto' || kind === 'jump') {
+        if (kind === 'jump') follow(index, index + 1);
+        follow(index, program.targetOf(index));
+        break;
+      }
+      checkEdge(program, functions, index, index + 1);
+      arrive(index + 1);
+      if (op !== 'local') continue;
       // A function may return on many paths.
       joins[index + 1] = 1;
-      arrive(program.targetOf(index));
+      open.push(index + 1);
+      const target = program.targetOf(index);
+      arrive(target);
+      open.push(target);
+      break;
     }
   }
   const unreachable = seen.indexOf(0);
@@ -56,9 +66,11 @@ export function cfgOf(program: Program, allowsUnreachable: boolean): Cfg {
       'no path leads here, and Linux takes no such code; remove it',
       unreachable,
     );
-  const live = joins.includes(1) ? liveRegisters(program) : new Uint16Array(instructions.length);
+  const live = joins.includes(1) ? liveRegisters(program) : NONE_LIVE;
   return { joins, live, heads, functions };
 }
+
+const NONE_LIVE = new Uint16Array(0);
 
 /** Behind an instruction; code that no path reaches may run off the end. */
 export function successors(program: Program, index: number): number[] {
@@ -70,18 +82,18 @@ export function successors(program: Program, index: number): number[] {
 }
 
 /** The first instruction of the function that each instruction belongs to. */
-function functionsOf(program: Program): Uint32Array {
+function functionsOf(program: Program): number[] {
   const { instructions } = program;
-  const functions = new Uint32Array(instructions.length);
-  const entries = new Set<number>();
+  // A typed array of so many takes three times as long to make.
+  const functions = new Array<number>(instructions.length).fill(0);
+  let entries: Set<number> | undefined;
   for (let index = 0; index < instructions.length; index++)
-    if (instructions[index]!.row.op === 'local') entries.add(program.targetOf(index));
-  if (entries.size === 0) return functions;
+    if (instructions[index]!.row.op === 'local') (entries ??= new Set()).add(program.targetOf(index));
   let entry = 0;
-  return functions.map((_, index) => (entry = entries.has(index) ? index : entry));
+  return entries ? functions.map((_, index) => (entry = entries.has(index) ? index : entry)) : functions;
 }
 
-function checkEdge(program: Program, functions: Uint32Array, from: number, to: number): void {
+function checkEdge(program: Program, functions: readonly number[], from: number, to: number): void {
   if (to >= program.instructions.length)
     throw new Rejection(
       'V-FALL-OFF',

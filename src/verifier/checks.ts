@@ -32,14 +32,14 @@ export type Requirement =
 
 type Action = 'read' | 'write' | 'atomic';
 
-const requirements = new Map<Row, readonly Requirement[]>();
+const requirements: (readonly Requirement[])[] = [];
 
 /** What every instruction of a row requires. */
 export function requirementsOf(row: Row): readonly Requirement[] {
-  let found = requirements.get(row);
-  if (!found) requirements.set(row, (found = makeRequirements(row)));
-  return found;
+  return row.number < 0 ? NOTHING : (requirements[row.number] ??= makeRequirements(row));
 }
+
+const NOTHING: readonly Requirement[] = [];
 
 function makeRequirements(row: Row): Requirement[] {
   const operands: Operand[] = row.source === 'reg' ? ['dst', 'src'] : ['dst'];

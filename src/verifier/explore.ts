@@ -95,8 +95,8 @@ class Explorer {
   #trace = new Trace();
   readonly #tasks: Task[] = [];
   /** For each instruction, the visits on the current path, outermost first. */
-  readonly #open = new Map<number, Visit[]>();
-  readonly #proven = new Map<number, Visit[]>();
+  readonly #open: (Visit[] | undefined)[] = [];
+  readonly #proven: (Visit[] | undefined)[] = [];
   #walked = 0;
   #lastVisit = 0;
   #held = 0;
@@ -168,7 +168,7 @@ class Explorer {
     while (this.#tasks.length > at) {
       const task = this.#tasks.pop()!;
       if (!('proven' in task)) continue;
-      this.#open.get(task.proven.state.index)!.pop();
+      this.#open[task.proven.state.index]!.pop();
       this.#held -= task.proven.weight;
     }
     this.#fail(after.state.index, `${rejection.message}, after the loop`);
@@ -219,7 +219,7 @@ class Explorer {
       if (!first && cfg.joins[index] && !this.#enter(state, cfg)) return;
       if (++this.#walked > this.#limits.maxInstructions) throw this.#overBudget(index);
       const instruction = this.#program.instructions[index]!;
-      this.#trace.record(index, topOf(state).registers);
+      this.#trace.record(index, instruction, topOf(state).registers);
       this.#limits.observer?.step(state);
       this.#check(instruction, state);
       const next = this.#step(instruction, state, (later) => this.#later(later));
@@ -294,7 +294,7 @@ class Explorer {
       const loop = this.#loopToProve(index, cfg);
       if (loop) return !this.#provesLoop(state, loop);
     }
-    const open = this.#open.get(index) ?? [];
+    const open = this.#open[index] ?? [];
     if (open.length > 0 && this.#walked - this.#lastVisit < VISIT_DISTANCE) return true;
     // One earlier visit is enough to compare with: the last whose number is a power of two (Brent's way).
     const earlier = open.length > 0 ? open[2 ** Math.floor(Math.log2(open.length)) - 1] : undefined;
@@ -320,7 +320,7 @@ class Explorer {
   /** Whether a loop was proven as a whole; then its ways out are walked on from. */
   #provesLoop(state: State, loop: Loop): boolean {
     const { index } = state;
-    this.#visit(state, this.#open.get(index) ?? []);
+    this.#visit(state, this.#open[index] ?? []);
     const before = this.#invariants?.copy();
     const { proof, walked } = this.#prover!.prove(state, loop, this.#limits.maxInstructions / 16);
     this.#spend(walked);
@@ -361,7 +361,7 @@ class Explorer {
   }
 
   #isProven(state: State): boolean {
-    const proven = this.#proven.get(state.index) ?? [];
+    const proven = this.#proven[state.index] ?? [];
     const found = proven.findIndex((visit) =>
       this.#invariants ? covers(visit.state, state, NOTHING) : subsumes(visit.state, state),
     );
@@ -378,17 +378,17 @@ class Explorer {
     probe(state);
     const visit = { state: fork(state), weight };
     open.push(visit);
-    this.#open.set(state.index, open);
+    this.#open[state.index] = open;
     this.#tasks.push({ proven: visit });
   }
 
   #close(visit: Visit): void {
     const { index } = visit.state;
-    this.#open.get(index)!.pop();
-    const proven = this.#proven.get(index) ?? [];
+    this.#open[index]!.pop();
+    const proven = this.#proven[index] ?? [];
     proven.unshift(visit);
     if (proven.length > MAX_PROVEN) this.#held -= proven.pop()!.weight;
-    this.#proven.set(index, proven);
+    this.#proven[index] = proven;
   }
 }
 

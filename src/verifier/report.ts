@@ -19,20 +19,31 @@ export class Rejection extends Error {
   }
 }
 
-/** The last instructions walked, each with what its registers held. Recording is a copy; text is made at the end. */
+/** An instruction walked over, and what the registers that it names held. */
+interface Step {
+  readonly index: number;
+  readonly dst: Value | undefined;
+  readonly src: Value | undefined;
+}
+
+/** The last instructions walked. Text is made at the end. */
 export class Trace {
-  readonly #steps: { index: number; values: readonly (Value | undefined)[] }[] = [];
+  readonly #steps: Step[] = [];
   #next = 0;
 
-  record(index: number, registers: readonly (Value | undefined)[]): void {
-    this.#steps[this.#next] = { index, values: registers.slice() };
-    this.#next = (this.#next + 1) % STEPS;
+  record(index: number, { dst, src }: Instruction, registers: readonly (Value | undefined)[]): void {
+    this.#add({ index, dst: registers[dst], src: registers[src] });
   }
 
   copy(): Trace {
     const copy = new Trace();
-    for (const { index, values } of this.#inOrder()) copy.record(index, values);
+    for (const step of this.#inOrder()) copy.#add(step);
     return copy;
+  }
+
+  #add(step: Step): void {
+    this.#steps[this.#next] = step;
+    this.#next = (this.#next + 1) % STEPS;
   }
 
   #inOrder() {
@@ -41,17 +52,17 @@ export class Trace {
 
   text(program: Program): string {
     return this.#inOrder()
-      .map(({ index, values }) => stepText(program, index, values))
+      .map((step) => stepText(program, step))
       .join('');
   }
 }
 
 const STEPS = 64;
 
-function stepText(program: Program, index: number, values: readonly (Value | undefined)[]): string {
+function stepText(program: Program, { index, dst, src }: Step): string {
   const instruction = program.instructions[index]!;
   const held = registersOf(instruction)
-    .map((r) => `r${r}=${valueText(values[r])}`)
+    .map((r) => `r${r}=${valueText(r === instruction.dst ? dst : src)}`)
     .join(' ');
   return `${program.slotOf(index)}: ${instructionText(instruction, 'kernel', program.data)}${held && ` ; ${held}`}\n`;
 }
