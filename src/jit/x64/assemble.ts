@@ -17,13 +17,6 @@ export interface Emitted {
   readonly length: number;
 }
 
-export interface Assembly {
-  readonly bytes: Uint8Array;
-  readonly emitted: readonly Emitted[];
-  /** Byte offset of a label that was bound. */
-  offsetOf(label: Label): number;
-}
-
 /** A place before the jumps have their lengths: bytes of other instructions, and jumps, that come before it. */
 interface Place {
   readonly at: number;
@@ -53,6 +46,39 @@ const MAX_ROUNDS = 16;
 export const CONSTANTS_ALIGNMENT = 64;
 /** int3. */
 export const TRAP = 0xcc;
+
+/** Code that is finished. */
+export class Assembly {
+  readonly bytes: Uint8Array;
+  /** Byte offset of a label that was bound. */
+  readonly offsetOf: (label: Label) => number;
+  readonly #meant: readonly (Meant | Jump)[];
+  readonly #before: Float64Array;
+
+  /** @internal */
+  constructor(
+    bytes: Uint8Array,
+    offsetOf: (label: Label) => number,
+    meant: readonly (Meant | Jump)[],
+    before: Float64Array,
+  ) {
+    this.bytes = bytes;
+    this.offsetOf = offsetOf;
+    this.#meant = meant;
+    this.#before = before;
+  }
+
+  get emitted(): Emitted[] {
+    return this.#meant.map((one): Emitted => {
+      const { form, length } = one;
+      const operands = 'label' in one ? [...one.operands, this.offsetOf(one.label)] : one.operands;
+      return { form, operands, offset: resolve(one, this.#before), length };
+    });
+  }
+}
+
+/** @param before bytes of the first n jumps for each n */
+const resolve = ({ at, jumps }: Place, before: Float64Array): number => at + before[jumps]!;
 
 export class Assembler {
   readonly #code = new ByteBuffer();
@@ -125,25 +151,14 @@ export class Assembler {
 
   finish(): Assembly {
     const before = this.#relax();
-    const resolve = ({ at, jumps }: Place) => at + before[jumps]!;
     const codeLength = this.#code.length + before.at(-1)!;
     const poolAt =
       this.#pool.length === 0
         ? codeLength
         : Math.ceil(codeLength / CONSTANTS_ALIGNMENT) * CONSTANTS_ALIGNMENT;
-    const offsetOf = (label: Label) => (label === this.constants ? poolAt : resolve(this.#labels[label]!));
-    const meant = this.#meant;
-    return {
-      bytes: this.#join(offsetOf, poolAt),
-      get emitted() {
-        return meant.map((one): Emitted => {
-          const { form, length } = one;
-          const operands = 'label' in one ? [...one.operands, offsetOf(one.label)] : one.operands;
-          return { form, operands, offset: resolve(one), length };
-        });
-      },
-      offsetOf,
-    };
+    const offsetOf = (label: Label) =>
+      label === this.constants ? poolAt : resolve(this.#labels[label]!, before);
+    return new Assembly(this.#join(offsetOf, poolAt), offsetOf, this.#meant, before);
   }
 
   /** Chooses the length of every jump; returns the bytes of the first n jumps for each n. */
