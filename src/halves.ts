@@ -33,6 +33,27 @@ export const or = (a: Halves, b: Halves): Halves => ({
   high: (a.high | b.high) >>> 0,
 });
 
+export const and = (a: Halves, b: Halves): Halves => ({
+  low: (a.low & b.low) >>> 0,
+  high: (a.high & b.high) >>> 0,
+});
+
+export const xor = (a: Halves, b: Halves): Halves => ({
+  low: (a.low ^ b.low) >>> 0,
+  high: (a.high ^ b.high) >>> 0,
+});
+
+export const not = ({ low, high }: Halves): Halves => ({ low: ~low >>> 0, high: ~high >>> 0 });
+
+/** (a + b) mod 2^64. */
+export function add(a: Halves, b: Halves): Halves {
+  const low = a.low + b.low;
+  return { low: low >>> 0, high: (a.high + b.high + (low >= 2 ** 32 ? 1 : 0)) >>> 0 };
+}
+
+/** -value mod 2^64. */
+export const negate = (value: Halves): Halves => add(not(value), { low: 1, high: 0 });
+
 export const isEqual = (a: Halves, b: Halves): boolean => a.low === b.low && a.high === b.high;
 
 export const overlaps = (a: Halves, b: Halves): boolean => (a.low & b.low) !== 0 || (a.high & b.high) !== 0;
@@ -45,6 +66,14 @@ export function shiftLeft(value: Halves, count: number): Halves {
   if (count > 0) return { low: (low << count) >>> 0, high: ((high << count) | (low >>> (32 - count))) >>> 0 };
   if (count <= -32) return { low: high >>> (-32 - count), high: 0 };
   return { low: ((low >>> -count) | (high << (32 + count))) >>> 0, high: high >>> -count };
+}
+
+/** Right by 0 to 63, copying bit 63. */
+export function shiftRightSigned(value: Halves, count: number): Halves {
+  const { low, high } = value;
+  if (count === 0) return value;
+  if (count >= 32) return { low: (high >> (count - 32)) >>> 0, high: (high >> 31) >>> 0 };
+  return { low: ((low >>> count) | (high << (32 - count))) >>> 0, high: (high >> count) >>> 0 };
 }
 
 const lowOnes = (bits: number): number =>

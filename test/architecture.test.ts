@@ -59,7 +59,12 @@ const imports = (file: string): string[] =>
 describe('the imports of', () => {
   it.each(files)('%s point down', (file) => {
     const part = partOf(file);
-    const allowed = ['errors.ts', 'bytes.ts', 'halves.ts', ...(MAY_IMPORT[part] ?? expect.fail(`no rule for ${part}`))];
+    const allowed = [
+      'errors.ts',
+      'bytes.ts',
+      'halves.ts',
+      ...(MAY_IMPORT[part] ?? expect.fail(`no rule for ${part}`)),
+    ];
     for (const target of imports(file)) {
       const fine = partOf(target) === part || allowed.includes(target) || allowed.includes(partOf(target));
       expect(fine, `${file} imports ${target}`).toBe(true);

@@ -416,5 +416,9 @@ test('every row of the table is emitted by some program, format or loop', () => 
       emitLoops(seed % 3 ? randomFormat(seeded(seed)) : randomBkeyFormat(seeded(seed)));
     for (const size of SIZES) emitLoops(sums(size));
   });
-  expect(allForms().filter((form) => !forms.has(form)).map(({ text }) => text)).toEqual([]);
+  expect(
+    allForms()
+      .filter((form) => !forms.has(form))
+      .map(({ text }) => text),
+  ).toEqual([]);
 });

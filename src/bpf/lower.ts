@@ -196,9 +196,7 @@ function pieceAt(writers: readonly Writer[], from: number): Piece {
 }
 
 const canJoin = (a: Piece, b: Piece): boolean =>
-  a.plain &&
-  b.plain &&
-  (a.distance === undefined || b.distance === undefined || a.distance === b.distance);
+  a.plain && b.plain && (a.distance === undefined || b.distance === undefined || a.distance === b.distance);
 
 /** One word of copied bits and constants. */
 function storePlain(

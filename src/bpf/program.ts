@@ -55,14 +55,8 @@ export function short(row: Row, dst: number, src: number, off: number, imm: numb
   return made;
 }
 
-const frozen = (
-  row: Row,
-  dst: number,
-  src: number,
-  off: number,
-  imm: number,
-  value: bigint,
-): Instruction => Object.freeze({ row, dst, src, off, imm, value });
+const frozen = (row: Row, dst: number, src: number, off: number, imm: number, value: bigint): Instruction =>
+  Object.freeze({ row, dst, src, off, imm, value });
 
 /** dst = the address of byte `offset` of the program's data section number `section`. */
 export function dataAddress(dst: number, section: number, offset: number): Instruction {

@@ -6,6 +6,17 @@ import type { Contract } from '../bpf/contract.js';
 import { FRAME_POINTER } from '../bpf/isa.js';
 import type { Instruction } from '../bpf/program.js';
 import type { Size } from '../format/model.js';
+import {
+  bigintOf,
+  bitLength,
+  type Halves,
+  halvesOf,
+  isEqual,
+  isZero,
+  negate,
+  onesAt,
+  truncate as truncateHalves,
+} from '../halves.js';
 import type { VerifiedProgram } from '../verifier/verified.js';
 import {
   add,
@@ -112,7 +123,7 @@ class Lifting {
         this.#registers[dst] = this.#endian(instruction);
         return true;
       case 'load_imm64':
-        this.#registers[dst] = constant(instruction.value);
+        this.#registers[dst] = constant(halvesOf(instruction.value));
         return true;
       case 'load':
         return this.#load(instruction);
@@ -144,13 +155,13 @@ class Lifting {
     const base = this.#registers[dst];
     if (!isPointer(base) || base.region === this.#input) return false;
     if (base.region === STACK) {
-      const stored = row.source === 'reg' ? this.#registers[src] : constant(value);
+      const stored = row.source === 'reg' ? this.#registers[src] : constant(halvesOf(value));
       this.#spills.store(base.offset + off, row.size, stored);
       return true;
     }
     if (this.#output !== -1 && this.#output !== base.region) return false;
     this.#output = base.region;
-    const stored = row.source === 'reg' ? this.#number(src) : constant(value);
+    const stored = row.source === 'reg' ? this.#number(src) : constant(halvesOf(value));
     const low = storable(stored, row.size);
     if (!low) return false;
     this.#stores.push({ byte: base.offset + off, size: row.size, value: low });
@@ -163,7 +174,7 @@ class Lifting {
   }
 
   #alu({ row, dst, src, value }: Instruction): Value {
-    const operand = row.source === 'reg' ? this.#registers[src] : constant(value);
+    const operand = row.source === 'reg' ? this.#registers[src] : constant(halvesOf(value));
     const { op, bits } = row;
     if (op === 'mov' && bits === 64 && row.signExtend === 0) return operand;
     if (isPointer(operand)) return undefined;
@@ -173,7 +184,7 @@ class Lifting {
     if (isPointer(left)) return bits === 64 ? movePointer(left, op, operand) : undefined;
     if (!left || !operand) return undefined;
     if (isConstant(operand) && isConstant(left)) {
-      return constant(arithmetic(op, bits, left.plus, operand.plus));
+      return constant(halvesOf(arithmetic(op, bits, bigintOf(left.plus), bigintOf(operand.plus))));
     }
     return compute(op, bits, left, operand);
   }
@@ -196,14 +207,14 @@ class Lifting {
       input: region(this.#input),
       output: region(this.#output),
       pieces: stores.map(pieceOf),
-      r0: r0.plus,
+      r0: bigintOf(r0.plus),
     };
   }
 }
 
 function movePointer({ region, offset }: Pointer, op: string, operand: MaybeSum): Value {
   if (!operand || !isConstant(operand)) return undefined;
-  const distance = Number(BigInt.asIntN(64, operand.plus));
+  const distance = (operand.plus.high | 0) * 2 ** 32 + operand.plus.low;
   if (!Number.isSafeInteger(distance)) return undefined;
   if (op === 'add') return { region, offset: offset + distance };
   return op === 'sub' ? { region, offset: offset - distance } : undefined;
@@ -214,7 +225,7 @@ function compute(op: string, bits: number, left: Sum, right: Sum): MaybeSum {
     case 'add':
       return add(left, right, bits);
     case 'sub':
-      return isConstant(right) ? add(left, constant(BigInt.asUintN(64, -right.plus)), bits) : undefined;
+      return isConstant(right) ? add(left, constant(negate(right.plus)), bits) : undefined;
     case 'or':
       return or(truncate(left, bits), truncate(right, bits));
     case 'and':
@@ -226,7 +237,7 @@ function compute(op: string, bits: number, left: Sum, right: Sum): MaybeSum {
     case 'lsh':
     case 'rsh':
     case 'arsh':
-      return isConstant(right) ? shift(op, bits, left, Number(right.plus & BigInt(bits - 1))) : undefined;
+      return isConstant(right) ? shift(op, bits, left, right.plus.low & (bits - 1)) : undefined;
     default:
       return undefined;
   }
@@ -239,14 +250,21 @@ function shift(op: 'lsh' | 'rsh' | 'arsh', bits: number, value: Sum, count: numb
   return truncate(shiftRightSigned(high, count + 64 - bits), bits);
 }
 
-function multiply(value: Sum, factor: bigint, bits: number): MaybeSum {
-  const power = factor.toString(2).length - 1;
-  return factor === 1n << BigInt(power) ? truncate(shiftLeft(value, power), bits) : undefined;
+function multiply(value: Sum, factor: Halves, bits: number): MaybeSum {
+  const power = bitLength(factor) - 1;
+  const isPower = !isZero(factor) && isEqual(factor, onesAt(1, power));
+  return isPower ? truncate(shiftLeft(value, power), bits) : undefined;
 }
 
 function pieceOf({ byte, size, value }: Store): Piece {
   const { slices, signed, plus } = value;
-  return { byte, size: size as Size, slices: joined(slices), signed, plus: BigInt.asUintN(size * 8, plus) };
+  return {
+    byte,
+    size: size as Size,
+    slices: joined(slices),
+    signed,
+    plus: bigintOf(truncateHalves(plus, size * 8)),
+  };
 }
 
 /** Slices that continue each other, as one. */

@@ -3,6 +3,9 @@
 //
 //   value = ((slice << to + slice << to + … + plus) mod 2^width) >> skip, zero-extended to 64 bits unless it is open
 
+import * as halves from '../halves.js';
+import { bitLength, type Halves, isEqual, isZero, onesAt, overlaps, sumFits, ZERO } from '../halves.js';
+
 /** Bits `from` … `from + bits - 1` of a memory region (lsb0: bit i is bit i%8 of byte i/8), at bit `to` of a value. */
 export interface Slice {
   readonly from: number;
@@ -21,7 +24,7 @@ export interface Sum {
   /** Whether the topmost slice's highest bit is copied into all bits above. */
   readonly signed: boolean;
   /** 0 … 2^width - 1. */
-  readonly plus: bigint;
+  readonly plus: Halves;
   /** 64 for every sum that cannot wrap. */
   readonly width: number;
   /** Whether the bits from `width` on may be anything. */
@@ -33,39 +36,37 @@ export interface Sum {
 type Slices = readonly LoadedSlice[];
 export type MaybeSum = Sum | undefined;
 
-export const constant = (value: bigint): Sum => sum([], value, 64, false);
+export const constant = (value: Halves): Sum => sum([], value, 64, false);
 
 /** What a load of so many bits gives. */
 export const loaded = (from: number, bits: number, load: number): Sum =>
-  sum([{ from, bits, to: 0, load }], 0n, 64, false);
+  sum([{ from, bits, to: 0, load }], ZERO, 64, false);
 
 export const isConstant = (value: Sum): boolean => value.slices.length === 0 && isWhole(value);
 
-const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
-
 /** The bit above the topmost slice. */
 function endOf(slices: Slices): number {
-  const top = slices.at(-1);
+  const top = slices[slices.length - 1];
   return top ? top.to + top.bits : 0;
 }
 
-function maskOf(slices: Slices): bigint {
-  let mask = 0n;
-  for (const { bits, to } of slices) mask |= ones(bits) << BigInt(to);
+function maskOf(slices: Slices): Halves {
+  let mask = ZERO;
+  for (const { bits, to } of slices) mask = halves.or(mask, onesAt(bits, to));
   return mask;
 }
 
-function sum(slices: Slices, plus: bigint, width: number, signed: boolean, open = false): Sum {
+function sum(slices: Slices, plus: Halves, width: number, signed: boolean, open = false): Sum {
   if (open && width < 64)
     return { slices, signed: signed && endOf(slices) < width, plus, width, open, skip: 0 };
   const extends_ = signed && slices.length > 0 && endOf(slices) < width;
-  const wraps = width < 64 && (extends_ || (plus !== 0n && (plus + maskOf(slices)) >> BigInt(width) !== 0n));
+  const wraps = width < 64 && (extends_ || (!isZero(plus) && !sumFits(plus, maskOf(slices), width)));
   return { slices, signed: extends_, plus, width: wraps ? width : 64, open: false, skip: 0 };
 }
 
 /** Whether no carry runs through the sum: each bit is a bit of a slice, or of `plus`, or a copy of the sign. */
 const isBitwise = ({ slices, signed, plus, skip }: Sum): boolean =>
-  skip === 0 && (plus === 0n || (!signed && (plus & maskOf(slices)) === 0n));
+  skip === 0 && (isZero(plus) || (!signed && !overlaps(plus, maskOf(slices))));
 
 /** Whether all 64 bits are known, and none was shifted out. */
 const isWhole = ({ width, skip }: Sum): boolean => width === 64 && skip === 0;
@@ -90,8 +91,8 @@ export function truncate(value: MaybeSum, bits: number): MaybeSum {
   const { slices, plus, signed, skip } = value;
   const end = skip + bits;
   const clipped = endOf(slices) > end;
-  if (!clipped && !signed && plus === 0n && !value.open) return value;
-  const low = plus === 0n ? plus : BigInt.asUintN(end, plus);
+  if (!clipped && !signed && isZero(plus) && !value.open) return value;
+  const low = halves.truncate(plus, end);
   const cutSum = sum(cut(slices, 0, end, 0), low, end, signed && !clipped);
   return skip === 0 ? cutSum : { ...cutSum, skip };
 }
@@ -100,7 +101,7 @@ export function shiftLeft(value: MaybeSum, count: number): MaybeSum {
   if (!value || count === 0) return value;
   if (value.skip > 0) return undefined;
   const width = Math.min(64, value.width + count);
-  const plus = value.plus === 0n ? 0n : BigInt.asUintN(width, value.plus << BigInt(count));
+  const plus = halves.truncate(halves.shiftLeft(value.plus, count), width);
   const slices = cut(value.slices, 0, width - count, count);
   const signed = value.signed && endOf(value.slices) <= width - count;
   return sum(slices, plus, width, signed, value.open);
@@ -109,11 +110,11 @@ export function shiftLeft(value: MaybeSum, count: number): MaybeSum {
 export function shiftRight(value: MaybeSum, count: number): MaybeSum {
   if (!value || count === 0) return value;
   const { plus, width, signed, open, skip } = value;
-  if (skip + count >= width) return open ? undefined : constant(0n);
+  if (skip + count >= width) return open ? undefined : constant(ZERO);
   const slices = cut(value.slices, count, 64, -count);
-  const carries = plus !== 0n && BigInt.asUintN(count, plus) !== 0n && !isBitwise(value);
+  const carries = !isZero(halves.truncate(plus, count)) && !isBitwise(value);
   if (skip > 0 || carries || (signed && slices.length === 0)) return { ...value, skip: skip + count };
-  return sum(slices, plus === 0n ? plus : plus >> BigInt(count), width - count, signed, open);
+  return sum(slices, halves.shiftLeft(plus, -count), width - count, signed, open);
 }
 
 /** Shifts the 64-bit value right and copies its sign. */
@@ -121,12 +122,12 @@ export function shiftRightSigned(value: MaybeSum, count: number): MaybeSum {
   if (!value || count === 0) return value;
   const { slices, plus, width, signed, open, skip } = value;
   if (open || skip > 0) return undefined;
-  if (slices.length === 0) return constant(BigInt.asUintN(64, BigInt.asIntN(64, plus) >> BigInt(count)));
-  const positive = width < 64 || (!signed && (plus + maskOf(slices)) >> 63n === 0n);
+  if (slices.length === 0) return constant(halves.shiftRightSigned(plus, count));
+  const positive = width < 64 || (!signed && sumFits(plus, maskOf(slices), 63));
   if (positive) return shiftRight(value, count);
-  if (plus !== 0n || (!signed && endOf(slices) !== 64)) return undefined;
+  if (!isZero(plus) || (!signed && endOf(slices) !== 64)) return undefined;
   const rest = cut(slices, count, 64, -count);
-  return rest.length === 0 ? undefined : sum(rest, 0n, 64, true);
+  return rest.length === 0 ? undefined : sum(rest, ZERO, 64, true);
 }
 
 /** The low `from` bits, sign-extended to 64. */
@@ -154,44 +155,50 @@ export function add(a: MaybeSum, b: MaybeSum, bits: number): MaybeSum {
   if (!slices || (one.signed && other.signed)) return undefined;
   const signed = one.signed ? one : other.signed ? other : undefined;
   if (signed && endOf(signed.slices) !== endOf(slices)) return undefined;
-  const plus = BigInt.asUintN(known, one.plus + other.plus);
+  const plus = halves.truncate(halves.add(one.plus, other.plus), known);
   return sum(slices, plus, known, signed !== undefined, known < bits);
 }
 
+const ALL = onesAt(64, 0);
+
 /** The bits that may be 1. */
-function support(value: Sum): bigint {
+function support(value: Sum): Halves {
   const { slices, plus, width, signed, open, skip } = value;
-  if (open || skip > 0) return ones(64);
+  if (open || skip > 0) return ALL;
   const bits = maskOf(slices);
-  if (signed) return plus === 0n ? bits | (ones(width) ^ ones(endOf(slices))) : ones(width);
-  if (isBitwise(value)) return bits | plus;
-  return width < 64 ? ones(width) : BigInt.asUintN(64, ones((bits + plus).toString(2).length));
+  if (signed) {
+    const end = endOf(slices);
+    return isZero(plus) ? halves.or(bits, onesAt(width - end, end)) : onesAt(width, 0);
+  }
+  if (isBitwise(value)) return halves.or(bits, plus);
+  if (width < 64) return onesAt(width, 0);
+  return sumFits(bits, plus, 64) ? onesAt(bitLength(halves.add(bits, plus)), 0) : ALL;
 }
 
 export function or(a: MaybeSum, b: MaybeSum): MaybeSum {
   if (!a || !b) return undefined;
-  if ((support(a) & support(b)) === 0n) return add(a, b, 64);
+  if (!overlaps(support(a), support(b))) return add(a, b, 64);
   if (isConstant(b)) return orConstant(a, b.plus);
   return isConstant(a) ? orConstant(b, a.plus) : undefined;
 }
 
-function orConstant(value: Sum, bits: bigint): MaybeSum {
+function orConstant(value: Sum, bits: Halves): MaybeSum {
   const { slices, plus, signed } = value;
   if (!isBitwise(value) || !isWhole(value)) return undefined;
-  if (signed && bits >> BigInt(slices.at(-1)!.to) !== 0n) return undefined;
-  return sum(keep(slices, ~bits), plus | bits, 64, signed);
+  if (signed && bitLength(bits) > slices.at(-1)!.to) return undefined;
+  return sum(keep(slices, halves.not(bits)), halves.or(plus, bits), 64, signed);
 }
 
 /** (a ^ b) mod 2^bits. */
 export function xor(a: MaybeSum, b: MaybeSum, bits: number): MaybeSum {
   if (!a || !b) return undefined;
-  if (isConstant(a) && isConstant(b)) return truncate(constant(a.plus ^ b.plus), bits);
+  if (isConstant(a) && isConstant(b)) return truncate(constant(halves.xor(a.plus, b.plus)), bits);
   // Inverting the topmost bit is adding to it.
-  const inverts = isConstant(b) && BigInt.asUintN(bits, b.plus) === 1n << BigInt(bits - 1);
-  if (inverts || (support(a) & support(b)) === 0n) return add(a, b, bits);
+  const inverts = isConstant(b) && isEqual(halves.truncate(b.plus, bits), onesAt(1, bits - 1));
+  if (inverts || !overlaps(support(a), support(b))) return add(a, b, bits);
   if (!isConstant(b)) return isConstant(a) ? xor(b, a, bits) : undefined;
-  if (!isBitwise(a) || !isWhole(a) || a.signed || (maskOf(a.slices) & b.plus) !== 0n) return undefined;
-  return truncate(sum(a.slices, a.plus ^ b.plus, 64, false), bits);
+  if (!isBitwise(a) || !isWhole(a) || a.signed || overlaps(maskOf(a.slices), b.plus)) return undefined;
+  return truncate(sum(a.slices, halves.xor(a.plus, b.plus), 64, false), bits);
 }
 
 export function and(a: MaybeSum, b: MaybeSum): MaybeSum {
@@ -200,19 +207,17 @@ export function and(a: MaybeSum, b: MaybeSum): MaybeSum {
   return isConstant(a) ? andConstant(b, a.plus) : undefined;
 }
 
-function andConstant(value: Sum, mask: bigint): MaybeSum {
-  if ((mask & (mask + 1n)) === 0n) return truncate(value, mask === 0n ? 0 : mask.toString(2).length);
+function andConstant(value: Sum, mask: Halves): MaybeSum {
+  const end = bitLength(mask);
+  if (isEqual(mask, onesAt(end, 0))) return truncate(value, end);
   const { slices, plus, signed } = value;
-  if (!isBitwise(value) || !isWhole(value) || (signed && mask >> BigInt(endOf(slices)) !== 0n))
-    return undefined;
-  return sum(keep(slices, mask), plus & mask, 64, false);
+  if (!isBitwise(value) || !isWhole(value) || (signed && end > endOf(slices))) return undefined;
+  return sum(keep(slices, mask), halves.and(plus, mask), 64, false);
 }
 
 /** The parts of slices at the 1 bits of a mask. */
-function keep(slices: Slices, mask: bigint): Slices {
-  const low = Number(BigInt.asIntN(32, mask));
-  const high = Number(BigInt.asIntN(32, mask >> 32n));
-  const has = (bit: number) => ((bit < 32 ? low >> bit : high >> (bit - 32)) & 1) === 1;
+function keep(slices: Slices, { low, high }: Halves): Slices {
+  const has = (bit: number) => ((bit < 32 ? low >>> bit : high >>> (bit - 32)) & 1) === 1;
   const kept: LoadedSlice[] = [];
   for (const { from, bits, to, load } of slices) {
     for (let bit = to; bit < to + bits; ) {
@@ -230,11 +235,11 @@ export function swap(value: MaybeSum, bits: number): MaybeSum {
   const low = truncate(value, bits);
   if (!low || low.signed || !isBitwise(low) || !isWhole(low)) return undefined;
   const slices: LoadedSlice[] = [];
-  let plus = 0n;
+  let plus = ZERO;
   for (let byte = bits - 8; byte >= 0; byte -= 8) {
     const to = bits - 8 - byte;
     slices.push(...cut(low.slices, byte, byte + 8, to - byte));
-    plus |= ((low.plus >> BigInt(byte)) & 0xffn) << BigInt(to);
+    plus = halves.or(plus, halves.shiftLeft(halves.and(low.plus, onesAt(8, byte)), to - byte));
   }
   return sum(slices, plus, 64, false);
 }
@@ -243,7 +248,7 @@ export function swap(value: MaybeSum, bits: number): MaybeSum {
 export function continues(value: Sum, { slices, plus, width }: Sum): boolean {
   const low = cut(value.slices, 0, width, 0);
   return (
-    BigInt.asUintN(width, value.plus) === plus &&
+    isEqual(halves.truncate(value.plus, width), plus) &&
     low.length === slices.length &&
     low.every(({ from, bits, to, load }, i) => {
       const other = slices[i]!;

@@ -1,6 +1,7 @@
 // What is left of a program's stores at its end.
 
 import { SIZES, type Size } from '../format/model.js';
+import { isZero as isZeroHalves } from '../halves.js';
 import {
   add,
   continues,
@@ -28,9 +29,15 @@ export function storable(value: MaybeSum, size: number): MaybeSum {
 
 /** What is left of stores when each has overwritten those before it, in the order of bytes. */
 export function lastOnes(stores: readonly Store[]): Store[] | undefined {
+  if (areApart(stores)) return [...stores];
   const ordered = stores.toSorted((a, b) => a.byte - b.byte);
-  const apart = ordered.every((store, i) => i === 0 || endOf(ordered[i - 1]!) <= store.byte);
-  return apart ? ordered : overlaid(stores);
+  return areApart(ordered) ? ordered : overlaid(stores);
+}
+
+/** Whether each begins where the one before has ended, or behind. */
+function areApart(stores: readonly Store[]): boolean {
+  for (let i = 1; i < stores.length; i++) if (endOf(stores[i - 1]!) > stores[i]!.byte) return false;
+  return true;
 }
 
 const endOf = ({ byte, size }: Store): number => byte + size;
@@ -75,7 +82,7 @@ export function rejoined(stores: readonly Store[] | undefined): Store[] | undefi
 }
 
 const isSize = (size: number): boolean => SIZES.includes(size as Size);
-const isZero = (value: Sum): boolean => isConstant(value) && value.plus === 0n;
+const isZero = (value: Sum): boolean => isConstant(value) && isZeroHalves(value.plus);
 
 /** A store together with the next one, if that is the rest of the same sum. */
 function extended({ byte, size, value }: Store, next: Store | undefined): Store | undefined {
@@ -95,15 +102,17 @@ function concatenated(low: Store | undefined, high: Store): Store | undefined {
 
 /** Whether one load's bit is used twice: code that loads it twice might see two values of it. */
 export function loadsTwice(stores: readonly Store[], loads: number): boolean {
-  const used: LoadedSlice[][] = Array.from({ length: loads }, () => []);
+  const used = new Array<LoadedSlice[] | undefined>(loads).fill(undefined);
   for (const { value } of stores) {
     for (const slice of value.slices) {
-      const others = used[slice.load]!;
-      for (const { from, bits } of others) {
-        if (slice.from < from + bits && from < slice.from + slice.bits) return true;
-      }
-      others.push(slice);
+      const others = used[slice.load];
+      if (others?.some((other) => meet(slice, other))) return true;
+      if (others) others.push(slice);
+      else used[slice.load] = [slice];
     }
   }
   return false;
 }
+
+const meet = (a: LoadedSlice, b: LoadedSlice): boolean =>
+  a.from < b.from + b.bits && b.from < a.from + a.bits;

@@ -4,8 +4,8 @@
 // one (big-endian runs).
 
 import { SIZES, type Size } from '../../format/model.js';
-import type { Assembler } from './assemble.js';
 import { bigintOf, type Halves, onesAt, signedImmediate } from '../../halves.js';
+import type { Assembler } from './assemble.js';
 import { type Bits, type Memory, memory, register } from './operands.js';
 
 /** Where the input is. */

@@ -1,10 +1,10 @@
 // Lifted programs to x86-64 in general registers: a leaf without a frame that changes only registers which are the
 // callee's. What is stored comes a word at a time; constants come last, zeros out of the register that returns 0.
 
+import { bigintOf, isZero, signedImmediate } from '../../halves.js';
 import type { Lifted, Slice } from '../lift.js';
 import { Assembler, type Assembly } from './assemble.js';
 import { fetch, type Run, type Source } from './fetch.js';
-import { bigintOf, isZero, signedImmediate } from '../../halves.js';
 import { type Bits, memory, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, register } from './operands.js';
 import { maskOf, type Word, wordsOf } from './words.js';
 

@@ -2,7 +2,6 @@
 // constants, are stored together; the header of a bcachefs key is one word.
 
 import { SIZES, type Size } from '../../format/model.js';
-import type { Lifted, Piece, Slice } from '../lift.js';
 import {
   type Halves,
   halvesOf,
@@ -16,6 +15,7 @@ import {
   truncate,
   ZERO,
 } from '../../halves.js';
+import type { Lifted, Piece, Slice } from '../lift.js';
 
 /** Bytes to store, as in Piece, but for `low`. */
 export interface Word {
