@@ -30,7 +30,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts', 'bpf/arguments.ts', 'bpf/helper.ts'],
   kernel: ['bpf', 'elf/btf.ts', 'exec/libc.ts'],
   'unpacker.ts': ['format'],
-  'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts'],
+  'shared.ts': ['format', 'unpacker.ts'],
+  'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'unpacker.ts', 'shared.ts'],
   'unsafe.ts': ['bpf', 'verifier'],
   'index.ts': [
     'format',
