@@ -1,7 +1,7 @@
 // Times machine code without the crossing from JavaScript: what an engine calls is recorded and played again by a loop in
 // machine code, which reads the time stamp counter. One such call is { address, args }, as libc.call6 takes it.
 
-import { GRANULE } from '../dist/exec/arena.js';
+import { callLoop, GRANULE } from '../dist/exec/arena.js';
 import { libc } from '../dist/exec/libc.js';
 import { CodeArena } from '../dist/index.js';
 import { makeCode } from '../dist/jit/target.js';
@@ -55,6 +55,7 @@ const FILLER = makeCode({
   abi: undefined,
   name: 'filler',
 });
+const NO_ARGS = Array.from({ length: 6 }, () => 0n);
 /** Words of a call in a script. */
 const CALL_WORDS = 10;
 
@@ -94,13 +95,18 @@ export class Player {
     this.#arena.dispose();
   }
 
+  /** Calls machine code with what may be words of memory and numbers. */
+  call6(routine, ...args) {
+    return callLoop(this.#arena, routine, [...args, ...NO_ARGS.slice(args.length)]);
+  }
+
   /** The calls into machine code that `run` makes, with the state that each began with. */
   record(run) {
     const calls = [];
     const { call6 } = this.#lib;
-    this.#lib.call6 = (address, ...args) => {
+    this.#lib.call6 = (gate, address, ...args) => {
       calls.push({ address, args, before: stateOf(args)?.slice() });
-      return call6(address, ...args);
+      return call6(gate, address, ...args);
     };
     try {
       run();
@@ -152,12 +158,12 @@ export class Player {
   }
 
   #play(script, passes) {
-    const ticks = this.#lib.call6(this.#repeat.address, script, BigInt(passes), 0n, 0n, 0n, 0n);
+    const ticks = this.call6(this.#repeat, script, BigInt(passes));
     return (Number(ticks) * this.#nsPerTick) / passes;
   }
 
   #ticks(count) {
-    return Number(this.#lib.call6(this.#chain.address, BigInt(count), 0n, 0n, 0n, 0n, 0n));
+    return Number(this.call6(this.#chain, BigInt(count)));
   }
 
   #nsOfTick() {

@@ -10,7 +10,7 @@ import { CodeArena } from './exec/arena.js';
 import { BulkLoops, LazyLoop } from './exec/bulk.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
-import { callStream, callStride, loopsIn } from './exec/run.js';
+import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
@@ -119,6 +119,7 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
     tier,
     codeBytes: code.length,
     addressOf: libc().addressOf,
+    one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
       return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
@@ -155,6 +156,7 @@ function nativeEngine(format: Format, arena: CodeArena | undefined): Engine {
     name: 'native',
     codeBytes: code.length,
     addressOf: libc().addressOf,
+    one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
@@ -182,6 +184,7 @@ function scriptEngine(
   const { packedBytes, unpackedBytes, keyU64s = 0 } = format;
   return {
     name,
+    one,
     many(packed, count, stride, out) {
       for (let i = 0; i < count; i++) {
         one(

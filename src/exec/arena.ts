@@ -15,7 +15,7 @@ import { type MachineCode, requireCode, type Target } from '../jit/target.js';
 import { checkArgs } from './boundary.js';
 import { callWithHelpers, isRunning, release } from './callbacks.js';
 import { Extents } from './extents.js';
-import { type Libc, libc, type NativeArg } from './libc.js';
+import { type Gate, type Libc, libc, type NativeArg } from './libc.js';
 import { type Linked, link } from './link.js';
 
 /** Routines start at multiples of this. */
@@ -102,12 +102,18 @@ let inside: {
   placement(arena: CodeArena, routine: Routine): Placement;
   call(arena: CodeArena, routine: Routine, args: readonly GivenArg[]): bigint;
   callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint;
+  callRecord(arena: CodeArena, routine: Routine, out: NativeArg, packed: NativeArg): void;
   free(arena: CodeArena, routine: Routine): void;
 };
 
-/** Calls a loop, whose arguments the caller has checked, past the trampoline and all checks. */
+/** Calls a loop, whose arguments the caller has checked, past all checks. */
 export function callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint {
   return inside.callLoop(arena, loop, args);
+}
+
+/** The same for a routine that unpacks one record and calls no helper functions. */
+export function callRecord(arena: CodeArena, routine: Routine, out: NativeArg, packed: NativeArg): void {
+  inside.callRecord(arena, routine, out, packed);
 }
 
 export class CodeArena {
@@ -122,12 +128,16 @@ export class CodeArena {
   readonly #free = new Extents();
   readonly #placements = new Map<Routine, Placement>();
   #trampoline: Placement | undefined;
+  #gate: Gate | undefined;
 
   static {
     inside = {
       placement: (arena, routine) => arena.#placementOf(routine),
       call: (arena, routine, args) => arena.#call(routine, args),
-      callLoop: (arena, loop, args) => arena.#libc.call6(addressOf(arena.#placementOf(loop)), ...args),
+      callLoop: (arena, loop, args) =>
+        arena.#libc.call6(arena.#gateIn(), addressOf(arena.#placementOf(loop)), ...args),
+      callRecord: (arena, routine, out, packed) =>
+        arena.#gateIn().two(addressOf(arena.#placementOf(routine)), out, packed),
       free: (arena, routine) => arena.#freeRoutine(routine),
     };
   }
@@ -257,12 +267,21 @@ export class CodeArena {
     // Reading them may run code of the caller's, so what can be called is looked at afterwards.
     const taken = takeArgs(args);
     const placement = this.#placementOf(routine);
-    const [a, b, c, d, e] = checkArgs(taken, placement.code, this.#libc);
+    const { code, linked } = placement;
+    const words = checkArgs(taken, code, this.#libc);
+    const gate = this.#gateIn();
+    const entry = addressOf(placement);
+    if (linked?.numbers.length) {
+      return callWithHelpers(placement, words, () => this.#libc.call6(gate, entry, ...words, 0n));
+    }
+    if (code.abi && code.abi.args.length <= 2) return BigInt(gate.two(entry, words[0], words[1]));
+    return this.#libc.call6(gate, entry, ...words, 0n);
+  }
+
+  /** The way in, made at the first call. */
+  #gateIn(): Gate {
     this.#trampoline ??= this.#publish(this.#target.callTrampoline());
-    const trampoline = addressOf(this.#trampoline);
-    const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
-    if (!placement.linked?.numbers.length) return call();
-    return callWithHelpers(placement, [a, b, c, d, e], call);
+    return (this.#gate ??= this.#libc.gate(addressOf(this.#trampoline)));
   }
 
   #freeRoutine(routine: Routine): void {

@@ -20,6 +20,15 @@ const SYS_BPF = 321;
 /** An argument of native code: a buffer goes as its address, a bigint as itself. */
 export type NativeArg = Uint8Array | BigUint64Array | Uint32Array | bigint;
 
+/**
+ * Functions of koffi's over one trampoline, which call the code at `entry` with two or six integer arguments. What is called by a
+ * function of koffi's takes half as long as what is called by its address.
+ */
+export interface Gate {
+  readonly two: (entry: bigint, ...args: NativeArg[]) => number | bigint;
+  readonly six: (entry: bigint, ...args: NativeArg[]) => number | bigint;
+}
+
 export interface Libc {
   /** A sealable anonymous file whose pages may be mapped executable; returns its descriptor. */
   memfd(name: string): number;
@@ -40,9 +49,12 @@ export interface Libc {
   callback(answer: (...args: bigint[]) => bigint): bigint;
   /** bpf(2) with a union bpf_attr: what it returns, or the name of the error. */
   bpf(command: number, attributes: Uint8Array): number | string;
-  /** Calls the code at `address` with six integer arguments, System V. */
+  /** Makes the way into machine code: through the trampoline at an address, which must outlive the gate. */
+  gate(trampoline: bigint): Gate;
+  /** Calls the code at `entry` with six integer arguments, System V; returns rax, unsigned. */
   call6(
-    address: bigint,
+    gate: Gate,
+    entry: bigint,
     a: NativeArg,
     b: NativeArg,
     c: NativeArg,
@@ -76,7 +88,8 @@ function load(): Libc {
   const munmap = lib.func('int munmap(void *address, size_t length)');
   const fcntl = lib.func('int fcntl(int fd, int command, int argument)');
   const syscall3 = lib.func('int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c)');
-  const routine = koffi.proto('uint64_t bpf_unpack_routine(void *, void *, void *, void *, void *, void *)');
+  const two = koffi.proto('uint64_t bpf_unpack_two(void *, void *, void *)');
+  const six = koffi.proto('uint64_t bpf_unpack_six(void *, void *, void *, void *, void *, void *, void *)');
   const callback = koffi.proto(
     'uint64_t bpf_unpack_callback(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
   );
@@ -145,7 +158,8 @@ function load(): Libc {
       const result = Number(syscall3(SYS_BPF, command, koffi.address(attributes), attributes.length));
       return result < 0 ? errorName() : result;
     },
-    call6: (address, a, b, c, d, e, f) => BigInt(koffi.call(address, routine, a, b, c, d, e, f)),
+    gate: (trampoline) => ({ two: koffi.decode(trampoline, two), six: koffi.decode(trampoline, six) }),
+    call6: (gate, entry, a, b, c, d, e, f) => BigInt(gate.six(entry, a, b, c, d, e, f)),
   };
 }
 

@@ -14,7 +14,7 @@ export interface Target {
   readonly isa: Isa;
   /** The byte that unused code memory is filled with: it traps wherever it is entered. */
   readonly trap: number;
-  /** `u64 trampoline(void *entry, u64 r1, …, u64 r5)`: calls `entry(r1, …, r5)`. */
+  /** `u64 trampoline(void *entry, u64 a1, …, u64 a6)`: calls `entry(a1, …, a6)`; the last of them may be left out. */
   readonly callTrampoline: () => MachineCode;
   /** `u64 loop(void *entry, u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`. */
   readonly fixedStrideLoop: () => MachineCode;
