@@ -31,6 +31,7 @@ export {
   type Where,
 } from './errors.js';
 export { type ArenaStats, CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
+export { auditMemory, type Mapping, type MemoryAudit, type MemoryFinding } from './exec/maps.js';
 export {
   BKEY_BYTES,
   BKEY_FORMAT_BYTES,

@@ -17,6 +17,7 @@ import { callWithHelpers, isRunning, release } from './callbacks.js';
 import { Extents } from './extents.js';
 import { type Gate, type Libc, libc, type NativeArg } from './libc.js';
 import { type Linked, link } from './link.js';
+import { nameCodeMemory } from './maps.js';
 
 /** Routines start at multiples of this. */
 export const GRANULE = 16;
@@ -156,6 +157,7 @@ export class CodeArena {
     }
     this.#libc = libc();
     this.#target = hostTarget();
+    nameCodeMemory(this.#name);
     this.#writable = this.#libc.memfd(this.#name);
     try {
       const path = `/proc/self/fd/${this.#writable}`;
