@@ -12,6 +12,7 @@ import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
+import { formatLabel } from './format/label.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
 import { type StreamWalk, walkKeys } from './format/stream.js';
@@ -63,7 +64,7 @@ export function createUnpacker(format: Format, options: UnpackerOptions = {}): U
 
 /** Format to machine code by way of BPF. */
 export function compileFormat(format: Format): MachineCode {
-  return compileX64(proven(format), { name: format.name });
+  return compileX64(proven(format), { name: () => formatLabel(format) });
 }
 
 const proven = (format: Format): VerifiedProgram => verify(lower(format), contractFor(format));
@@ -94,7 +95,7 @@ const RECORDS_FOR_LINES = 2_000_000;
 function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | undefined): Engine {
   if (wanted !== undefined) requireTier(wanted);
   const program = proven(format);
-  const code = compileX64(program, { name: format.name });
+  const code = compileX64(program, { name: () => formatLabel(format) });
   const home = homeOf(arena);
   const routine = home.place(code);
   const tier = () => wanted ?? cpuTier();

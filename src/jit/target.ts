@@ -95,8 +95,8 @@ export interface CodeSpec {
   readonly data?: readonly DataSection[];
   /** Where it lies in memory: at a multiple of so many bytes, a power of two from 16 to 4096. Default: 16. */
   readonly alignment?: number;
-  /** A name for listings and profilers. */
-  readonly name: string;
+  /** A name for listings and profilers, or what makes it when it is asked for. */
+  readonly name: string | (() => string);
 }
 
 /** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
@@ -112,7 +112,7 @@ export class MachineCode {
   readonly alignment: number;
   readonly relocations: readonly Relocation[];
   readonly data: readonly DataSection[];
-  readonly name: string;
+  #name: string | (() => string);
 
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
@@ -125,13 +125,19 @@ export class MachineCode {
     this.alignment = spec.alignment ?? 16;
     this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
     this.data = Object.freeze([...(spec.data ?? [])]);
-    this.name = spec.name;
+    this.#name = spec.name;
     Object.freeze(this);
   }
 
   /** A copy of the code, so that nobody can change it between the proof and its publication. */
   get bytes(): Uint8Array {
     return this.#bytes.slice();
+  }
+
+  /** For listings and profilers. */
+  get name(): string {
+    if (typeof this.#name === 'function') this.#name = this.#name();
+    return this.#name;
   }
 
   get length(): number {
