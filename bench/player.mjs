@@ -176,7 +176,7 @@ export class Player {
 const stateOf = (args) => args.find((arg) => arg instanceof BigUint64Array);
 
 /** The hexadecimal digits before the words that explain them. */
-function bytesOf(listing) {
+export function bytesOf(listing) {
   const digits = listing.split('\n').map((line) => line.trim().split(/ {2,}/)[0]);
   return Buffer.from(digits.join('').replaceAll(' ', ''), 'hex');
 }
