@@ -7,15 +7,14 @@ import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
+/** What a call of machine code is checked by. */
+export type Checked = Pick<MachineCode, 'abi' | 'needsAlignment'>;
+
 /**
  * The five words to pass: memory of no bytes as 0, registers that are not arguments as 0.
  * @param args as `takeArgs` took them
  */
-export function checkArgs(
-  args: readonly GivenArg[],
-  code: MachineCode,
-  libc: Libc,
-): [Arg, Arg, Arg, Arg, Arg] {
+export function checkArgs(args: readonly GivenArg[], code: Checked, libc: Libc): [Arg, Arg, Arg, Arg, Arg] {
   const specs = code.abi?.args ?? [];
   if (code.abi) requireContract(args, code.abi, libc.addressOf);
   for (const [i, arg] of args.entries()) requireAligned(arg, alignmentOf(specs[i], code), i, libc);
@@ -35,7 +34,7 @@ function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenAr
   return arg === undefined || bytes === 0 ? 0n : arg;
 }
 
-function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: MachineCode): Alignment {
+function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: Checked): Alignment {
   if (spec?.kind === 'memory' && spec.align !== undefined) return spec.align;
   return needsAlignment ? 8 : 1;
 }

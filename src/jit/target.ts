@@ -14,6 +14,8 @@ export interface Target {
   readonly isa: Isa;
   /** The byte that unused code memory is filled with: it traps wherever it is entered. */
   readonly trap: number;
+  /** The instructions of code, by an independent disassembler. */
+  readonly decode: (bytes: Uint8Array) => { readonly offset: number; readonly text: string }[];
   /** `u64 trampoline(void *entry, u64 r1, …, u64 r5)`: calls `entry(r1, …, r5)`. */
   readonly callTrampoline: () => MachineCode;
   /** `u64 loop(void *entry, u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`. */
@@ -136,6 +138,11 @@ export class MachineCode {
 
   get length(): number {
     return this.#bytes.length;
+  }
+
+  /** Copies the code into `target`, from byte `at` on. */
+  copyTo(target: Uint8Array, at: number): void {
+    target.set(this.#bytes, at);
   }
 
   /** Whether `value` was made by a back end. */
