@@ -27,7 +27,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
   rmSync(perfMap(), { force: true, recursive: true });
 });
-const symbol = (name: string) => ({ address: 0x7f00_1234_0010n, bytes: 86, name });
+const symbol = (name: string) => ({ address: 0x7f00_1234_0010n, length: 86, name });
 
 describe('the file of names', () => {
   it('has a line for each routine: address and length in hexadecimal, and the name', () => {

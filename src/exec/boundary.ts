@@ -7,13 +7,16 @@ import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
+/** What a call of machine code is checked by. */
+export type Checked = Pick<MachineCode, 'abi' | 'needsAlignment'>;
+
 type Words = [Arg, Arg, Arg, Arg, Arg];
 
 /**
  * The words to pass in r1 to r5: memory of no bytes as 0, registers that are not arguments as 0.
  * @param args as `takeArgs` took them
  */
-export function checkArgs(args: readonly GivenArg[], code: MachineCode, libc: Libc): Words {
+export function checkArgs(args: readonly GivenArg[], code: Checked, libc: Libc): Words {
   const { abi } = code;
   if (abi) requireContract(args, abi, libc.addressOf);
   const words: Words = [0n, 0n, 0n, 0n, 0n];
@@ -38,7 +41,7 @@ function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenAr
   return (spec?.kind === 'memory' ? spec.bytes : byteLength(arg)) === 0 ? 0n : arg;
 }
 
-function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: MachineCode): Alignment {
+function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: Checked): Alignment {
   if (spec?.kind === 'memory' && spec.align !== undefined) return spec.align;
   return needsAlignment ? 8 : 1;
 }

@@ -34,7 +34,7 @@ export interface MemoryFinding {
 }
 
 export interface MemoryAudit {
-  /** The mappings of code memory. */
+  /** The mappings of code memory; addresses that are only reserved for it have no permissions. */
   readonly ours: readonly Mapping[];
   /** Of ours; there should be none. */
   readonly findings: readonly MemoryFinding[];
@@ -42,12 +42,22 @@ export interface MemoryAudit {
   readonly others: readonly Mapping[];
 }
 
+/** What memfds of code have been called; a sealed mapping outlives its arena. */
 const names = new Set<string>();
+/** Where the addresses for code begin and end. */
+const regions = new Map<bigint, bigint>();
 
-/** Code memory has this name from now on. */
-export function nameCodeMemory(name: string): void {
+export function enterRegion(name: string, address: bigint, length: number): void {
   names.add(name);
+  regions.set(address, address + BigInt(length));
 }
+
+export function leaveRegion(address: bigint): void {
+  regions.delete(address);
+}
+
+const inRegion = ({ start, end }: Mapping): boolean =>
+  [...regions].some(([first, behind]) => start < behind && end > first);
 
 /**
  * Looks for mappings of code memory that are writable.
@@ -57,7 +67,7 @@ export function nameCodeMemory(name: string): void {
 export function auditMemory(options: { readonly names?: readonly string[] } = {}): MemoryAudit {
   const known = new Set([...names, ...takeNames(options?.names ?? [])]);
   const all = readMaps({ resident: true });
-  const ours = all.filter(({ path }) => known.has(nameOf(path)));
+  const ours = all.filter((mapping) => known.has(nameOf(mapping.path)) || inRegion(mapping));
   return {
     ours,
     findings: ours.filter(({ writable }) => writable).map(findingOf),

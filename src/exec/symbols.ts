@@ -4,12 +4,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { shown } from '../bytes.js';
 import { ArgumentError, EngineError } from '../errors.js';
-
-export interface CodeSymbol {
-  readonly address: bigint;
-  readonly bytes: number;
-  readonly name: string;
-}
+import type { ArenaExtent } from './arena-options.js';
 
 const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
 const FLAGS = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
@@ -51,7 +46,7 @@ export class SymbolFile {
   }
 
   /** @throws EngineError 'E-SYMBOLS' if they cannot be written */
-  add(symbols: readonly CodeSymbol[]): void {
+  add(symbols: readonly ArenaExtent[]): void {
     const lines = Buffer.from(symbols.map(line).join(''), 'latin1');
     const written = asked(this.#path, () => writeSync(this.#fd, lines));
     if (written !== lines.length)
@@ -63,8 +58,8 @@ export class SymbolFile {
   }
 }
 
-const line = ({ address, bytes, name }: CodeSymbol): string =>
-  `${address.toString(16)} ${bytes.toString(16)} ${printable(name)}\n`;
+const line = ({ address, length, name }: ArenaExtent): string =>
+  `${address.toString(16)} ${length.toString(16)} ${printable(name)}\n`;
 
 /** Names may come from a format's author: anything but plain characters would break the line, or a terminal. */
 const printable = (name: string): string =>

@@ -14,6 +14,8 @@ export interface Target {
   readonly isa: Isa;
   /** The byte that unused code memory is filled with: it traps wherever it is entered. */
   readonly trap: number;
+  /** The instructions of code, by an independent disassembler. */
+  readonly decode: (bytes: Uint8Array) => { readonly offset: number; readonly text: string }[];
   /** `u64 trampoline(void *entry, u64 a1, …, u64 a6)`: calls `entry(a1, …, a6)`; the last of them may be left out. */
   readonly callTrampoline: () => MachineCode;
   /** `u64 loop(void *entry, u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`. */
@@ -99,6 +101,20 @@ export interface CodeSpec {
   readonly name: string | (() => string);
 }
 
+/** A name that is made when it is asked for: that of a format takes 3 µs. */
+export class Label {
+  #text: string | (() => string);
+
+  constructor(text: string | (() => string)) {
+    this.#text = text;
+  }
+
+  get text(): string {
+    if (typeof this.#text === 'function') this.#text = this.#text();
+    return this.#text;
+  }
+}
+
 /** Nobody outside of this file can name it, so the constructor of an object at hand makes no other. */
 const COMPILED = Symbol('compiled');
 
@@ -112,7 +128,8 @@ export class MachineCode {
   readonly alignment: number;
   readonly relocations: readonly Relocation[];
   readonly data: readonly DataSection[];
-  #name: string | (() => string);
+  /** The name, for who keeps it without the code. */
+  readonly label: Label;
 
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
@@ -125,7 +142,7 @@ export class MachineCode {
     this.alignment = spec.alignment ?? 16;
     this.relocations = Object.freeze((spec.relocations ?? []).map((relocation) => Object.freeze(relocation)));
     this.data = Object.freeze([...(spec.data ?? [])]);
-    this.#name = spec.name;
+    this.label = new Label(spec.name);
     Object.freeze(this);
   }
 
@@ -136,12 +153,16 @@ export class MachineCode {
 
   /** For listings and profilers. */
   get name(): string {
-    if (typeof this.#name === 'function') this.#name = this.#name();
-    return this.#name;
+    return this.label.text;
   }
 
   get length(): number {
     return this.#bytes.length;
+  }
+
+  /** Copies the code into `target`, from byte `at` on. */
+  copyTo(target: Uint8Array, at: number): void {
+    target.set(this.#bytes, at);
   }
 
   /** Whether `value` was made by a back end. */
