@@ -1,7 +1,7 @@
 // Times machine code without the crossing from JavaScript: what an engine calls is recorded and played again by a loop in
 // machine code, which reads the time stamp counter. One such call is { address, args }, as libc.call6 takes it.
 
-import { GRANULE } from '../dist/exec/arena.js';
+import { callLoop } from '../dist/exec/arena.js';
 import { libc } from '../dist/exec/libc.js';
 import { CodeArena } from '../dist/index.js';
 import { makeCode } from '../dist/jit/target.js';
@@ -47,22 +47,15 @@ const CYCLE_CHAINS = 2000;
 const CHAIN_CYCLES = 16 * 3;
 /** How many of the last measurements of the clock count: the fastest was the least disturbed. */
 const RECENT = 5;
-const LINE_BYTES = 64n;
-const FILLER = makeCode({
-  isa: 'x64',
-  bytes: Uint8Array.of(0xcc),
-  offsets: [],
-  abi: undefined,
-  name: 'filler',
-});
+const LINE_BYTES = 64;
+const TRAP = 0xcc;
+const NO_ARGS = Array.from({ length: 6 }, () => 0n);
 /** Words of a call in a script. */
 const CALL_WORDS = 10;
 
 export class Player {
   #lib = libc();
   #arena = new CodeArena({ name: 'bench' });
-  /** Where the arena goes on. */
-  #next;
   /** Where in a cache line code starts: 0, 16, 32 or 48. */
   phase = 0;
   #repeat = this.place(bytesOf(REPEAT), 'repeat');
@@ -78,29 +71,41 @@ export class Player {
     return this.placeCode(makeCode({ isa: 'x64', bytes, offsets: [], abi: undefined, name }));
   }
 
-  /** Machine code of ours. It starts `phase` bytes behind the start of a cache line: that makes more of a difference than much else. */
-  placeCode(code, phase = this.phase) {
-    while (this.#next === undefined || Number(this.#next % LINE_BYTES) !== phase) this.#put(FILLER);
-    return this.#put(code);
-  }
-
-  #put(code) {
-    const routine = this.#arena.place(code);
-    this.#next = routine.address + BigInt(Math.ceil(code.length / GRANULE) * GRANULE);
-    return routine;
+  /**
+   * Machine code of ours. It starts `phase` bytes behind the start of a cache line: that makes more of a difference than much else.
+   * @returns what has its address; for phase 0 a routine
+   */
+  placeCode({ isa, bytes, alignment, name }, phase = this.phase) {
+    const shifted = new Uint8Array(phase + bytes.length).fill(TRAP, 0, phase);
+    shifted.set(bytes, phase);
+    const code = {
+      isa,
+      bytes: shifted,
+      offsets: [],
+      abi: undefined,
+      alignment: Math.max(LINE_BYTES, alignment),
+      name,
+    };
+    const routine = this.#arena.place(makeCode(code));
+    return phase === 0 ? routine : { address: routine.address + BigInt(phase) };
   }
 
   dispose() {
     this.#arena.dispose();
   }
 
+  /** Calls machine code with what may be words of memory and numbers. */
+  call6(routine, ...args) {
+    return callLoop(this.#arena, routine, [...args, ...NO_ARGS.slice(args.length)]);
+  }
+
   /** The calls into machine code that `run` makes, with the state that each began with. */
   record(run) {
     const calls = [];
     const { call6 } = this.#lib;
-    this.#lib.call6 = (address, ...args) => {
+    this.#lib.call6 = (gate, address, ...args) => {
       calls.push({ address, args, before: stateOf(args)?.slice() });
-      return call6(address, ...args);
+      return call6(gate, address, ...args);
     };
     try {
       run();
@@ -152,12 +157,12 @@ export class Player {
   }
 
   #play(script, passes) {
-    const ticks = this.#lib.call6(this.#repeat.address, script, BigInt(passes), 0n, 0n, 0n, 0n);
+    const ticks = this.call6(this.#repeat, script, BigInt(passes));
     return (Number(ticks) * this.#nsPerTick) / passes;
   }
 
   #ticks(count) {
-    return Number(this.#lib.call6(this.#chain.address, BigInt(count), 0n, 0n, 0n, 0n, 0n));
+    return Number(this.call6(this.#chain, BigInt(count)));
   }
 
   #nsOfTick() {
@@ -170,7 +175,7 @@ export class Player {
 const stateOf = (args) => args.find((arg) => arg instanceof BigUint64Array);
 
 /** The hexadecimal digits before the words that explain them. */
-function bytesOf(listing) {
+export function bytesOf(listing) {
   const digits = listing.split('\n').map((line) => line.trim().split(/ {2,}/)[0]);
   return Buffer.from(digits.join('').replaceAll(' ', ''), 'hex');
 }

@@ -5,7 +5,7 @@ import { bytesOf, summary } from './answers.mjs';
 const two = (number) => number.toFixed(2);
 
 /** Rows of cells under a heading; the first column is left-aligned. */
-function table(heading, rows) {
+export function table(heading, rows) {
   const all = [heading, ...rows].map((row) => row.map((cell) => String(cell ?? '-')));
   const widths = heading.map((_, column) => Math.max(...all.map((row) => row[column].length)));
   return all.map((row) =>

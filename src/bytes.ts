@@ -87,15 +87,19 @@ export function requireBigint(
 }
 
 /**
- * Whether two views share a byte. Two SharedArrayBuffer objects may be the same memory: where that can be,
+ * Whether the first bytes of two views share one. Two SharedArrayBuffer objects may be the same memory: where that can be,
  * `addressOf` decides.
  */
-export function overlap(a: Uint8Array, b: Uint8Array, addressOf?: (bytes: Uint8Array) => bigint): boolean {
-  const [aLength, bLength] = [byteLength(a), byteLength(b)];
+export function overlap(
+  a: Uint8Array,
+  aLength: number,
+  b: Uint8Array,
+  bLength: number,
+  addressOf?: (bytes: Uint8Array) => bigint,
+): boolean {
   if (aLength === 0 || bLength === 0) return false;
   const [aBuffer, bBuffer] = [getBuffer.call(a), getBuffer.call(b)];
-  const [aStart, bStart] = [getByteOffset.call(a), getByteOffset.call(b)];
-  if (aBuffer === bBuffer) return rangesMeet(aStart, aLength, bStart, bLength);
+  if (aBuffer === bBuffer) return rangesMeet(getByteOffset.call(a), aLength, getByteOffset.call(b), bLength);
   const shared = types.isSharedArrayBuffer(aBuffer) && types.isSharedArrayBuffer(bBuffer);
   if (!shared || !addressOf) return false;
   return rangesMeet(Number(addressOf(a)), aLength, Number(addressOf(b)), bLength);

@@ -10,8 +10,9 @@ import { CodeArena, type Routine } from './exec/arena.js';
 import { BulkLoops, LazyLoop } from './exec/bulk.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
-import { callStream, callStride, loopsIn } from './exec/run.js';
+import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
 import { requireFormat } from './format/define.js';
+import { formatLabel } from './format/label.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
 import { type StreamWalk, walkKeys } from './format/stream.js';
@@ -65,7 +66,7 @@ export function createUnpacker(format: Format, options: UnpackerOptions = {}): U
 
 /** Format to machine code by way of BPF. */
 export function compileFormat(format: Format): MachineCode {
-  return compileX64(proven(format), { name: format.name });
+  return compileX64(proven(format), { name: () => formatLabel(format) });
 }
 
 const proven = (format: Format): VerifiedProgram => verify(lower(format), contractFor(format));
@@ -127,7 +128,7 @@ const RECORDS_FOR_LINES = 2_000_000;
 function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): Made {
   if (wanted !== undefined) requireTier(wanted);
   const program = proven(format);
-  const code = compileX64(program, { name: format.name });
+  const code = compileX64(program, { name: () => formatLabel(format) });
   const routine = home.place(code);
   const tier = () => wanted ?? cpuTier();
   const lifted = once(() => lift(program));
@@ -151,6 +152,7 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
     tier,
     codeBytes: code.length,
     addressOf: libc().addressOf,
+    one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
       return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
@@ -185,6 +187,7 @@ function nativeEngine(format: Format, home: CodeArena): Made {
     name: 'native',
     codeBytes: code.length,
     addressOf: libc().addressOf,
+    one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
     stream(keys, start, end, out, offsets) {
@@ -213,6 +216,7 @@ function scriptEngine(
   const { packedBytes, unpackedBytes, keyU64s = 0 } = format;
   return {
     name,
+    one,
     many(packed, count, stride, out) {
       for (let i = 0; i < count; i++) {
         one(

@@ -30,7 +30,9 @@ export {
   type VerifierReport,
   type Where,
 } from './errors.js';
-export { type ArenaStats, CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
+export { CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
+export type { ArenaChunk, ArenaExtent, ArenaOptions, ArenaStats } from './exec/arena-options.js';
+export { auditMemory, type Mapping, type MemoryAudit, type MemoryFinding } from './exec/maps.js';
 export {
   BKEY_BYTES,
   BKEY_FORMAT_BYTES,

@@ -104,9 +104,9 @@ test('empty records, and the largest, have code of their own', () => {
   expect(wrongBytes(large, seeded(1), 2)).toEqual([]);
 });
 
-test('the code carries the contract of its format, and its name', () => {
+test('the code carries the contract of its format, and its label', () => {
   const code = emitNative(defineFormat({ name: 'none', packedBytes: 3, unpackedBytes: 0, fields: [] }));
-  expect(code.name).toBe('none');
+  expect(code.name).toBe('unpack_none[]');
   expect(code.offsets).toEqual([]);
   expect(code.abi?.args).toMatchObject([
     { kind: 'memory', bytes: 0, access: 'write' },

@@ -1,6 +1,6 @@
 // The arguments of a call: taken once, and held against what a contract promises of them.
 
-import { byteLength, MAX_U64, overlap, requireBigint, requireBytes } from '../bytes.js';
+import { byteLength, MAX_U64, overlap, part, requireBigint, requireBytes } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import { type ArgSpec, type Contract, MAX_ARGS } from './contract.js';
 
@@ -16,15 +16,20 @@ export type GivenArg = Arg | undefined;
  * @throws ArgumentError naming the argument
  */
 export function takeArgs(args: unknown): GivenArg[] {
-  if (!Array.isArray(args) || args.length > MAX_ARGS) {
+  const count = Array.isArray(args) ? args.length : undefined;
+  if (count === undefined || count > MAX_ARGS) {
     throw new ArgumentError('A-ARGS', `args must be an array of at most ${MAX_ARGS} arguments`);
   }
-  return Array.from(args, (arg: unknown, index) => {
-    if (arg === undefined) return undefined;
-    if (typeof arg !== 'bigint') return requireBytes(arg, 0, `${argName(index)}, unless it is a bigint,`);
-    requireBigint(arg, 0n, MAX_U64, argName(index));
-    return arg;
-  });
+  const taken: GivenArg[] = [];
+  for (let i = 0; i < count; i++) taken.push(takeArg((args as unknown[])[i], i));
+  return taken;
+}
+
+function takeArg(arg: unknown, index: number): GivenArg {
+  if (arg === undefined) return undefined;
+  if (typeof arg !== 'bigint') return requireBytes(arg, 0, OR_BIGINT[index]!);
+  requireBigint(arg, 0n, MAX_U64, argName(index));
+  return arg;
 }
 
 /**
@@ -37,18 +42,19 @@ export function requireContract(
   contract: Contract,
   addressOf?: (bytes: Uint8Array) => bigint,
 ): void {
-  const least = contract.args.findLastIndex((spec) => spec !== undefined && !isDerived(spec)) + 1;
-  if (args.length < least || args.length > contract.args.length) {
-    throw new ArgumentError(
-      'A-ARGS',
-      `the program takes ${contract.args.length} arguments, got ${args.length}`,
-    );
+  const specs = contract.args;
+  if (args.length > specs.length) throw wrongCount(args, specs);
+  for (let i = 0; i < specs.length; i++) {
+    const spec = specs[i];
+    if (!spec) continue;
+    if (i >= args.length && !isDerived(spec)) throw wrongCount(args, specs);
+    requireArg(args[i], spec, i);
   }
-  contract.args.forEach((spec, i) => {
-    if (spec) requireArg(args[i], spec, i);
-  });
   if (contract.disjoint) requireDisjoint(args, contract, addressOf);
 }
+
+const wrongCount = (args: readonly unknown[], specs: readonly unknown[]) =>
+  new ArgumentError('A-ARGS', `the program takes ${specs.length} arguments, got ${args.length}`);
 
 export const isDerived = (spec: ArgSpec): spec is ArgSpec & { kind: 'end' | 'length' } =>
   spec.kind === 'end' || spec.kind === 'length';
@@ -76,20 +82,32 @@ function requireDisjoint(
   contract: Contract,
   addressOf: ((bytes: Uint8Array) => bigint) | undefined,
 ): void {
-  const memory = args.map((arg, i) => memoryOf(arg, contract.args[i]));
-  memory.forEach((one, b) => {
-    memory.slice(0, b).forEach((other, a) => {
-      if (!one || !other || !overlap(one, other, addressOf)) return;
+  for (let b = 1; b < args.length; b++) {
+    const one = args[b];
+    if (typeof one !== 'object') continue;
+    for (let a = 0; a < b; a++) {
+      const other = args[a];
+      if (typeof other !== 'object') continue;
+      const length = usedBytes(one, contract.args[b]);
+      if (!overlap(one, length, other, usedBytes(other, contract.args[a]), addressOf)) continue;
       const message = `${argName(a)} and ${argName(b)} overlap, and the contract promises memory that does not`;
       throw new ArgumentError('A-OVERLAP', message);
-    });
-  });
+    }
+  }
 }
+
+const usedBytes = (arg: Uint8Array, spec: ArgSpec | undefined): number =>
+  spec?.kind === 'memory' ? spec.bytes : byteLength(arg);
 
 /** The bytes of an argument that the contract gives to the program; undefined where that is no memory. */
 export function memoryOf(arg: GivenArg, spec: ArgSpec | undefined): Uint8Array | undefined {
   if (typeof arg === 'bigint' || arg === undefined) return undefined;
-  return spec?.kind === 'memory' && byteLength(arg) !== spec.bytes ? arg.subarray(0, spec.bytes) : arg;
+  const bytes = usedBytes(arg, spec);
+  return byteLength(arg) === bytes ? arg : part(arg, 0, bytes);
 }
 
-export const argName = (index: number): string => `args[${index}] (r${index + 1})`;
+// Made once: a call that is right should not build the text for one that is not.
+const NAMES = Array.from({ length: MAX_ARGS }, (_, i) => `args[${i}] (r${i + 1})`);
+const OR_BIGINT = NAMES.map((name) => `${name}, unless it is a bigint,`);
+
+export const argName = (index: number): string => NAMES[index]!;

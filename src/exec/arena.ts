@@ -1,71 +1,67 @@
-// Executable memory without a writable mapping.
-//
-//   memfd ──pwrite──► pages ◄──mmap, read+execute, shared── read-only reopening of the memfd
-//
-// Code reaches its pages through the file's descriptor, and the mapping comes from a descriptor that cannot
-// write, so mprotect cannot make it writable (EACCES). Routines are packed at 16-byte granules over chunks that
-// grow on demand; whatever is unused holds int3.
+// An arena of machine code: what is placed in it can be called, replaced and freed. Its memory is code-memory.ts's, how bytes get there
+// pages.ts's; what is the same code is found by copies.ts.
 
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { type GivenArg, takeArgs } from '../bpf/arguments.js';
 import type { Helpers } from '../bpf/helper.js';
+import { requireKey } from '../bytes.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
-import { checkArgs } from './boundary.js';
-import { callWithHelpers, isRunning, release } from './callbacks.js';
-import { Extents } from './extents.js';
-import { type Libc, libc, type NativeArg } from './libc.js';
+import {
+  type ArenaChunk,
+  type ArenaExtent,
+  type ArenaOptions,
+  type ArenaStats,
+  takeOptions,
+} from './arena-options.js';
+import { type Checked, checkArgs } from './boundary.js';
+import { callWithHelpers, isAnyRunning, isRunning, release } from './callbacks.js';
+import { CHUNK_BYTES, CodeMemory } from './code-memory.js';
+import { Copies, type Copy, type Piece, roomOf } from './copies.js';
+import { type Gate, libc, type NativeArg } from './libc.js';
 import { type Linked, link } from './link.js';
-
-/** Routines start at multiples of this. */
-export const GRANULE = 16;
-const CHUNK_BYTES = 64 * 1024;
-
-export interface ArenaStats {
-  readonly routines: number;
-  /** Bytes of machine code placed: the routines, and the trampoline that calls them. */
-  readonly codeBytes: number;
-  /** Bytes of granules in use: code and the padding behind it. */
-  readonly usedBytes: number;
-  readonly mappedBytes: number;
-  readonly chunks: number;
-  /** codeBytes / mappedBytes; 0 when nothing is mapped. */
-  readonly occupancy: number;
-}
-
-interface Chunk {
-  readonly offset: number;
-  readonly length: number;
-  readonly address: bigint;
-  /** The mapping itself, for reading back what was published. */
-  readonly view: Uint8Array;
-  /** Whether the mapping can never be changed any more, nor unmapped. */
-  sealed: boolean;
-}
+import type { Strategy } from './pages.js';
+import { SymbolFile } from './symbols.js';
 
 interface Placement {
-  readonly chunk: Chunk;
-  /** Byte offset in the file. */
-  readonly offset: number;
-  readonly granules: number;
-  readonly code: MachineCode;
+  readonly arena: CodeArena;
+  readonly copy: Copy;
+  readonly code: Called;
   /** For code that calls helper functions, or has data. */
   readonly linked: Linked | undefined;
 }
+
+/** What is kept of machine code: not its bytes. */
+type Called = Checked & Pick<MachineCode, 'label'>;
 
 export interface PlaceOptions {
   /** The helper functions that the code calls. They run in the thread that placed it. */
   readonly helpers?: Helpers;
 }
 
-/** Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. */
+/** The placement of a routine, for this file alone. */
+let placementIn: (routine: Routine) => Placement | undefined;
+let setPlacement: (routine: Routine, placement: Placement | undefined) => void;
+const PLACED = Symbol('placed');
+
+/**
+ * Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. One that is forgotten
+ * stays placed, because its address may be in use.
+ */
 export class Routine {
-  readonly #arena: CodeArena;
+  #placement: Placement | undefined;
+
+  static {
+    placementIn = (routine) => routine.#placement;
+    setPlacement = (routine, placement) => {
+      routine.#placement = placement;
+    };
+  }
 
   /** @internal */
-  constructor(arena: CodeArena) {
-    this.#arena = arena;
+  constructor(key: symbol, placement: Placement) {
+    requireKey(key, PLACED, 'a routine', 'CodeArena.place');
+    this.#placement = placement;
   }
 
   /**
@@ -73,7 +69,8 @@ export class Routine {
    * @throws ArgumentError 'A-FREED' once the routine is freed or its arena disposed of
    */
   get address(): bigint {
-    return addressOf(inside.placement(this.#arena, this));
+    const { arena, copy } = placementOf(this);
+    return addressIn(arena, copy);
   }
 
   /**
@@ -83,7 +80,9 @@ export class Routine {
    * @throws ArgumentError if an argument does not meet the contract that the code was proven under, and 'A-FREED'
    */
   call(args: readonly GivenArg[]): bigint {
-    return inside.call(this.#arena, this, args);
+    // Reading them may run code of the caller's, so what can be called is looked at afterwards.
+    const taken = takeArgs(args);
+    return callPlaced(placementOf(this), taken);
   }
 
   /**
@@ -91,84 +90,97 @@ export class Routine {
    * @throws ArgumentError 'A-IN-USE' while it is running
    */
   free(): void {
-    inside.free(this.#arena, this);
+    if (!this.#placement) return;
+    freePlaced(this.#placement);
+    this.#placement = undefined;
   }
 }
 
 type SixArgs = readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg];
 
-/** What this file does with an arena and its users cannot. */
-let inside: {
-  placement(arena: CodeArena, routine: Routine): Placement;
-  call(arena: CodeArena, routine: Routine, args: readonly GivenArg[]): bigint;
-  callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint;
-  free(arena: CodeArena, routine: Routine): void;
-};
-
-/** Calls a loop, whose arguments the caller has checked, past the trampoline and all checks. */
+/** Calls a loop, whose arguments the caller has checked, past all checks. */
 export function callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint {
-  return inside.callLoop(arena, loop, args);
+  const entry = addressIn(arena, placementOf(loop).copy);
+  return libc().call6(gateIn(arena), entry, ...args);
+}
+
+/** The same for a routine that unpacks one record and calls no helper functions. */
+export function callRecord(arena: CodeArena, routine: Routine, out: NativeArg, packed: NativeArg): void {
+  const entry = addressIn(arena, placementOf(routine).copy);
+  gateIn(arena).two(entry, out, packed);
+}
+
+/** What this file does with an arena, and its users cannot. */
+let addressIn: (arena: CodeArena, copy: Copy) => bigint;
+let gateIn: (arena: CodeArena) => Gate;
+let isDisposed: (arena: CodeArena) => boolean;
+let freePlaced: (placement: Placement) => void;
+
+/** An arena that was forgotten gives its memory back some day; `dispose` does so at once. */
+const forgotten = new FinalizationRegistry<Held>(close);
+
+/** What an arena holds of the system's. */
+interface Held {
+  readonly memory: CodeMemory;
+  readonly symbols: SymbolFile | undefined;
+}
+
+function close({ memory, symbols }: Held): void {
+  memory.close();
+  symbols?.close();
 }
 
 export class CodeArena {
-  readonly #libc: Libc;
-  readonly #target: Target;
-  readonly #name: string;
-  #writable = -1;
-  #readable = -1;
+  readonly #target: Target = hostTarget();
+  readonly #strategy: Strategy;
+  readonly #memory: CodeMemory;
+  readonly #copies: Copies;
+  readonly #placements = new Set<Placement>();
+  #trampoline: Copy | undefined;
+  #gate: Gate | undefined;
+  readonly #symbols: SymbolFile | undefined;
   #sealed = false;
   #disposed = false;
-  readonly #chunks: Chunk[] = [];
-  readonly #free = new Extents();
-  readonly #placements = new Map<Routine, Placement>();
-  #trampoline: Placement | undefined;
 
   static {
-    inside = {
-      placement: (arena, routine) => arena.#placementOf(routine),
-      call: (arena, routine, args) => arena.#call(routine, args),
-      callLoop: (arena, loop, args) => arena.#libc.call6(addressOf(arena.#placementOf(loop)), ...args),
-      free: (arena, routine) => arena.#freeRoutine(routine),
-    };
+    addressIn = (arena, { offset }) => arena.#memory.addressOf(offset);
+    gateIn = (arena) => arena.#gateIn();
+    isDisposed = (arena) => arena.#disposed;
+    freePlaced = (placement) => placement.arena.#free(placement);
   }
 
   /**
-   * @param options.name of the memfd, as it shows in /proc/PID/maps
-   * @throws EngineError where the system gives no executable memory, with the reason
+   * @throws ArgumentError for an option that is none; EngineError where the system gives no executable memory, with the reason
+   *   and what to do
    */
-  constructor(options: { readonly name?: string } = {}) {
-    this.#name = options?.name ?? 'bpf-unpack';
-    if (!/^[\w.-]{1,64}$/.test(this.#name)) {
-      throw new ArgumentError(
-        'A-NAME',
-        "an arena's name is 1 to 64 letters, digits, '.', '_' or '-': it names the mapping",
-      );
-    }
-    this.#libc = libc();
-    this.#target = hostTarget();
-    this.#writable = this.#libc.memfd(this.#name);
-    try {
-      const path = `/proc/self/fd/${this.#writable}`;
-      this.#readable = system('reopening the code file for reading', () => openSync(path, 'r'));
-    } catch (error) {
-      closeSync(this.#writable);
-      throw error;
-    }
+  constructor(options: ArenaOptions = {}) {
+    const { name, granule, strategy, check, symbols } = takeOptions(options);
+    this.#strategy = strategy;
+    this.#memory = new CodeMemory({ name, granule, strategy, trap: this.#target.trap });
+    this.#copies = new Copies(this.#memory, this.#target, check === 'decode');
+    this.#symbols = symbols === undefined ? undefined : this.#openSymbols(symbols);
+    forgotten.register(this, { memory: this.#memory, symbols: this.#symbols });
   }
 
   /**
-   * Publishes code and returns the handle that calls it. Data that the program brought along has its place beside it, with the values
-   * that it starts with, and keeps what calls leave there until the routine is freed or replaced.
+   * Publishes code and returns the handle that calls it. Data that the program brought along has its place beside it, with the
+   * values that it starts with, and keeps what calls leave there until the routine is freed or replaced. Code without data and
+   * helper functions that is here already is not placed again.
    * @throws ArgumentError for what is not machine code, and 'A-HELPERS' for helper functions that are missing; EngineError if
-   *   the arena is sealed or memory is refused
+   *   the arena is sealed or memory is refused, 'E-FULL' if it has no addresses left, 'E-READ-BACK' if the code is not what was written
    */
   place(code: MachineCode, options: PlaceOptions = {}): Routine {
-    requireCode(code);
-    return linking(code, options, (linked) => {
-      this.#requireOpen();
-      const routine = new Routine(this);
-      this.#placements.set(routine, this.#publish(code, linked));
-      return routine;
+    return this.placeAll([code], options)[0]!;
+  }
+
+  /**
+   * Places many routines, with one system call for all that lie behind each other: all of them, or none if there is an error.
+   * @throws as `place`
+   */
+  placeAll(codes: readonly MachineCode[], options: PlaceOptions = {}): Routine[] {
+    return this.#put(codes, options).map((placement) => {
+      this.#placements.add(placement);
+      return new Routine(PLACED, placement);
     });
   }
 
@@ -178,33 +190,48 @@ export class CodeArena {
    *   function may try); else as `place`
    */
   replace(routine: Routine, code: MachineCode, options: PlaceOptions = {}): void {
-    requireCode(code);
-    linking(code, options, (linked) => {
-      this.#requireOpen();
-      const old = this.#placementOf(routine);
+    let old: Placement | undefined;
+    const [placement] = this.#put([code], options, () => {
+      old = placementOf(routine);
+      if (old.arena !== this) throw freed();
       requireIdle(old);
-      this.#placements.set(routine, this.#publish(code, linked));
-      this.#reclaim(old);
     });
+    this.#placements.add(placement!);
+    setPlacement(routine, placement);
+    this.#retire(old!);
   }
 
   stats(): ArenaStats {
-    let codeBytes = 0;
-    let usedBytes = 0;
-    const own = this.#trampoline && !this.#disposed ? [this.#trampoline] : [];
-    for (const { code, granules } of [...this.#placements.values(), ...own]) {
-      codeBytes += code.length;
-      usedBytes += granules * GRANULE;
-    }
-    const mappedBytes = this.#chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    const { mappedBytes, freeBytes, freeRuns: fragments, regionBytes: reservedBytes } = this.#memory;
+    const { codeBytes, usedBytes, count } = this.#copies;
+    const routines = this.#placements.size;
     return {
-      routines: this.#placements.size,
+      routines,
+      sharing: routines + (this.#trampoline ? 1 : 0) - count,
       codeBytes,
       usedBytes,
+      wastedBytes: usedBytes - codeBytes,
+      freeBytes,
+      fragments,
+      retiredBytes: 0,
       mappedBytes,
-      chunks: this.#chunks.length,
+      chunks: mappedBytes / CHUNK_BYTES,
+      reservedBytes,
       occupancy: mappedBytes === 0 ? 0 : codeBytes / mappedBytes,
     };
+  }
+
+  /** What is mapped and what lies in it, by addresses. */
+  layout(): ArenaChunk[] {
+    const copies = this.#copies.all();
+    let next = 0;
+    return Array.from(this.#memory.chunks(), ({ offset, sealed }) => {
+      const extents: ArenaExtent[] = [];
+      for (; next < copies.length && copies[next]!.offset < offset + CHUNK_BYTES; next++) {
+        extents.push(this.#extentOf(copies[next]!));
+      }
+      return { address: this.#memory.addressOf(offset), length: CHUNK_BYTES, sealed, extents };
+    });
   }
 
   /**
@@ -214,12 +241,9 @@ export class CodeArena {
    */
   seal(): void {
     this.#requireOpen();
-    this.#trampoline ??= this.#publish(this.#target.callTrampoline());
-    this.#libc.sealFile(this.#writable);
-    closeSync(this.#writable);
-    this.#writable = -1;
+    this.#callTrampoline();
+    this.#memory.seal();
     this.#sealed = true;
-    for (const chunk of this.#chunks) chunk.sealed = this.#libc.sealMapping(chunk.address, chunk.length);
   }
 
   /**
@@ -228,118 +252,142 @@ export class CodeArena {
    */
   dispose(): void {
     if (this.#disposed) return;
-    for (const placement of this.#placements.values()) requireIdle(placement);
+    for (const placement of this.#placements) requireIdle(placement);
     this.#disposed = true;
-    for (const { linked } of this.#placements.values()) if (linked) release(linked.numbers);
+    for (const { linked } of this.#placements) if (linked) release(linked.numbers);
     this.#placements.clear();
-    for (const { address, length, sealed } of this.#chunks) if (!sealed) this.#libc.unmap(address, length);
-    this.#chunks.length = 0;
-    if (this.#writable >= 0) closeSync(this.#writable);
-    closeSync(this.#readable);
+    this.#copies.clear();
+    this.#trampoline = undefined;
+    this.#gate = undefined;
+    close({ memory: this.#memory, symbols: this.#symbols });
+  }
+
+  /** @param check what else is to be looked at: after the options have been read, which may run code of the caller's */
+  #put(codes: readonly MachineCode[], options: PlaceOptions | undefined, check = () => {}): Placement[] {
+    const pieces = linkAll(codes, options);
+    try {
+      this.#requireOpen();
+      check();
+      const copies = this.#publish(pieces);
+      return pieces.map(({ code: { abi, needsAlignment, label }, linked }, i) => ({
+        arena: this,
+        copy: copies[i]!,
+        code: { abi, needsAlignment, label },
+        linked,
+      }));
+    } catch (error) {
+      for (const { linked } of pieces) if (linked) release(linked.numbers);
+      throw error;
+    }
   }
 
   #requireOpen(): void {
     if (this.#disposed) throw new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
     if (this.#sealed)
       throw new EngineError('E-SEALED', 'this arena is sealed: no code can be placed or replaced in it');
+    if (this.#strategy === 'mprotect') requireNothingRunning();
   }
 
-  #placementOf(routine: Routine): Placement {
-    const placement = this.#placements.get(routine);
-    if (placement) return placement;
-    throw new ArgumentError(
-      'A-FREED',
-      'this routine has been freed, its arena disposed of, or it belongs to another arena',
+  #openSymbols(symbols: true | string): SymbolFile {
+    try {
+      return new SymbolFile(symbols);
+    } catch (error) {
+      this.#memory.close();
+      throw error;
+    }
+  }
+
+  #callTrampoline(): Copy {
+    this.#trampoline ??= this.#publish([{ code: this.#target.callTrampoline(), linked: undefined }])[0]!;
+    return this.#trampoline;
+  }
+
+  /** The way into the arena's code, made at the first call. */
+  #gateIn(): Gate {
+    this.#gate ??= libc().gate(addressIn(this, this.#callTrampoline()));
+    if (this.#memory.runnable) return this.#gate;
+    throw new EngineError(
+      'E-NOT-RUNNABLE',
+      "code memory could not be made executable again after it was written to: dispose of this arena, whose strategy is 'mprotect'",
     );
   }
 
-  #call(routine: Routine, args: readonly GivenArg[]): bigint {
-    // Reading them may run code of the caller's, so what can be called is looked at afterwards.
-    const taken = takeArgs(args);
-    const placement = this.#placementOf(routine);
-    const [a, b, c, d, e] = checkArgs(taken, placement.code, this.#libc);
-    this.#trampoline ??= this.#publish(this.#target.callTrampoline());
-    const trampoline = addressOf(this.#trampoline);
-    const call = () => this.#libc.call6(trampoline, addressOf(placement), a, b, c, d, e);
-    if (!placement.linked?.numbers.length) return call();
-    return callWithHelpers(placement, [a, b, c, d, e], call);
-  }
-
-  #freeRoutine(routine: Routine): void {
-    const placement = this.#placements.get(routine);
-    if (!placement) return;
+  #free(placement: Placement): void {
+    if (this.#disposed) return;
     requireIdle(placement);
-    this.#placements.delete(routine);
-    this.#reclaim(placement);
+    if (this.#strategy === 'mprotect') requireNothingRunning();
+    this.#retire(placement);
   }
 
-  #publish(code: MachineCode, linked?: Linked): Placement {
-    const granules = Math.max(1, Math.ceil(code.length / GRANULE));
-    const offset = this.#allocate(granules, code.alignment / GRANULE) * GRANULE;
-    const chunk = this.#chunks.find(
-      (candidate) => offset >= candidate.offset && offset < candidate.offset + candidate.length,
-    )!;
-    const bytes = new Uint8Array(granules * GRANULE).fill(this.#target.trap);
-    bytes.set(linked?.bytes ?? code.bytes);
-    this.#write(bytes, offset);
-    const published = chunk.view.subarray(offset - chunk.offset, offset - chunk.offset + bytes.length);
-    if (Buffer.compare(published, bytes) !== 0) {
-      throw new EngineError(
-        'E-READ-BACK',
-        `code at file offset ${offset} does not read back as it was written; it was not published`,
-      );
+  /** Code with its name where profilers find it. */
+  #publish(pieces: readonly Piece[]): Copy[] {
+    const copies = this.#copies.put(pieces);
+    try {
+      const fresh = new Set(copies.filter(({ users }) => users === 1));
+      this.#symbols?.add(Array.from(fresh, (copy) => this.#extentOf(copy)));
+      return copies;
+    } catch (error) {
+      for (const copy of copies) this.#drop(copy);
+      throw error;
     }
-    return { chunk, offset, granules, code, linked };
   }
 
-  #reclaim({ offset, granules, linked }: Placement): void {
-    if (linked) release(linked.numbers);
-    if (this.#sealed) return;
-    this.#write(new Uint8Array(granules * GRANULE).fill(this.#target.trap), offset);
-    this.#free.give(offset / GRANULE, granules);
+  #extentOf(copy: Copy): ArenaExtent {
+    return { address: addressIn(this, copy), length: copy.length, name: copy.label.text };
   }
 
-  /** @returns the number of the first granule */
-  #allocate(granules: number, multiple: number): number {
-    const found = this.#free.take(granules, multiple);
-    if (found !== undefined) return found;
-    this.#grow(granules * GRANULE);
-    return this.#free.take(granules, multiple)!;
+  #retire(placement: Placement): void {
+    this.#placements.delete(placement);
+    if (placement.linked) release(placement.linked.numbers);
+    this.#drop(placement.copy);
   }
 
-  #grow(atLeast: number): void {
-    const last = this.#chunks.at(-1);
-    const offset = last ? last.offset + last.length : 0;
-    const length = Math.ceil((atLeast + GRANULE) / CHUNK_BYTES) * CHUNK_BYTES;
-    system('enlarging the code file', () => ftruncateSync(this.#writable, offset + length));
-    this.#write(new Uint8Array(length).fill(this.#target.trap), offset);
-    const address = this.#libc.mapCode(this.#readable, offset, length);
-    this.#chunks.push({ offset, length, address, view: this.#libc.view(address, length), sealed: false });
-    // The last granule stays a trap: free runs of two chunks must not join, their mappings may lie apart.
-    this.#free.give(offset / GRANULE, length / GRANULE - 1);
-  }
-
-  #write(bytes: Uint8Array, offset: number): void {
-    const written = system('writing code', () => writeSync(this.#writable, bytes, 0, bytes.length, offset));
-    if (written !== bytes.length)
-      throw new EngineError('E-SYSTEM', `only ${written} of ${bytes.length} bytes of code could be written`);
+  #drop(copy: Copy): void {
+    if (!this.#copies.drop(copy) || this.#sealed) return;
+    const room = [roomOf(copy)];
+    this.#memory.trap(room);
+    this.#memory.release(room);
   }
 }
 
+function callPlaced(placement: Placement, args: readonly GivenArg[]): bigint {
+  const { arena, copy, code, linked } = placement;
+  const words = checkArgs(args, code, libc());
+  const gate = gateIn(arena);
+  const entry = addressIn(arena, copy);
+  if (linked?.numbers.length)
+    return callWithHelpers(placement, words, () => libc().call6(gate, entry, ...words, 0n));
+  if (code.abi && code.abi.args.length <= 2) return BigInt(gate.two(entry, words[0], words[1]));
+  return libc().call6(gate, entry, ...words, 0n);
+}
+
+function placementOf(routine: Routine): Placement {
+  const placement = placementIn(routine);
+  if (!placement || isDisposed(placement.arena)) throw freed();
+  return placement;
+}
+
+const freed = () =>
+  new ArgumentError(
+    'A-FREED',
+    'this routine has been freed, its arena disposed of, or it belongs to another arena',
+  );
+
 /**
- * Does the relocations of code, and what comes next with the result; if that fails, the helpers are released. Comes before all
- * checks, because reading the options may run code of the caller's.
+ * Does the relocations of code. Comes before all checks of the arena, because reading the options may run code of the caller's.
+ * @throws ArgumentError for what is not machine code, and 'A-HELPERS'
  */
-function linking<T>(
-  code: MachineCode,
-  options: PlaceOptions | undefined,
-  next: (linked: Linked | undefined) => T,
-): T {
-  const linked = code.relocations.length > 0 ? link(code, options?.helpers) : undefined;
+function linkAll(codes: readonly MachineCode[], options: PlaceOptions | undefined): Piece[] {
+  if (!Array.isArray(codes)) throw new ArgumentError('A-TYPE', 'codes must be an array of machine code');
+  const given: readonly MachineCode[] = Array.from(codes);
+  given.forEach(requireCode);
+  const pieces: Piece[] = [];
   try {
-    return next(linked);
+    for (const code of given)
+      pieces.push({ code, linked: code.relocations.length > 0 ? link(code, options?.helpers) : undefined });
+    return pieces;
   } catch (error) {
-    if (linked) release(linked.numbers);
+    for (const { linked } of pieces) if (linked) release(linked.numbers);
     throw error;
   }
 }
@@ -347,16 +395,16 @@ function linking<T>(
 /** While JavaScript runs, a routine can only be running if it has called a helper function. */
 function requireIdle(placement: Placement): void {
   if (!placement.linked?.numbers.length || !isRunning(placement)) return;
-  const { name } = placement.code;
-  throw new ArgumentError('A-IN-USE', `routine '${name}' is running: wait until its call has returned`);
+  throw new ArgumentError(
+    'A-IN-USE',
+    `routine '${placement.code.label.text}' is running: wait until its call has returned`,
+  );
 }
 
-const addressOf = ({ chunk, offset }: Placement): bigint => chunk.address + BigInt(offset - chunk.offset);
-
-function system<T>(what: string, call: () => T): T {
-  try {
-    return call();
-  } catch (cause) {
-    throw new EngineError('E-SYSTEM', `${what} was refused: ${(cause as Error).message}`, {}, { cause });
-  }
+function requireNothingRunning(): void {
+  if (!isAnyRunning()) return;
+  throw new ArgumentError(
+    'A-IN-USE',
+    "a helper function cannot change an arena of strategy 'mprotect': its pages are not executable while they are written to",
+  );
 }

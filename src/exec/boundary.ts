@@ -7,20 +7,26 @@ import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
 import type { Libc } from './libc.js';
 
+/** What a call of machine code is checked by. */
+export type Checked = Pick<MachineCode, 'abi' | 'needsAlignment'>;
+
+type Words = [Arg, Arg, Arg, Arg, Arg];
+
 /**
- * The five words to pass: memory of no bytes as 0, registers that are not arguments as 0.
+ * The words to pass in r1 to r5: memory of no bytes as 0, registers that are not arguments as 0.
  * @param args as `takeArgs` took them
  */
-export function checkArgs(
-  args: readonly GivenArg[],
-  code: MachineCode,
-  libc: Libc,
-): [Arg, Arg, Arg, Arg, Arg] {
-  const specs = code.abi?.args ?? [];
-  if (code.abi) requireContract(args, code.abi, libc.addressOf);
-  for (const [i, arg] of args.entries()) requireAligned(arg, alignmentOf(specs[i], code), i, libc);
-  const word = (i: number): Arg => wordOf(args[i], specs[i], args, libc);
-  return [word(0), word(1), word(2), word(3), word(4)];
+export function checkArgs(args: readonly GivenArg[], code: Checked, libc: Libc): Words {
+  const { abi } = code;
+  if (abi) requireContract(args, abi, libc.addressOf);
+  const words: Words = [0n, 0n, 0n, 0n, 0n];
+  const count = Math.max(args.length, abi?.args.length ?? 0);
+  for (let i = 0; i < count; i++) {
+    const spec = abi?.args[i];
+    requireAligned(args[i], alignmentOf(spec, code), i, libc);
+    words[i] = wordOf(args[i], spec, args, libc);
+  }
+  return words;
 }
 
 function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenArg[], libc: Libc): Arg {
@@ -30,18 +36,18 @@ function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenAr
     const length = BigInt(byteLength(buffer));
     return spec.kind === 'length' || length === 0n ? length : libc.addressOf(buffer) + length;
   }
+  if (arg === undefined) return 0n;
   // The verifier takes memory of no bytes for the number 0, however long the buffer is.
-  const bytes = spec?.kind === 'memory' ? spec.bytes : arg ? byteLength(arg) : 0;
-  return arg === undefined || bytes === 0 ? 0n : arg;
+  return (spec?.kind === 'memory' ? spec.bytes : byteLength(arg)) === 0 ? 0n : arg;
 }
 
-function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: MachineCode): Alignment {
+function alignmentOf(spec: ArgSpec | undefined, { needsAlignment }: Checked): Alignment {
   if (spec?.kind === 'memory' && spec.align !== undefined) return spec.align;
   return needsAlignment ? 8 : 1;
 }
 
 function requireAligned(arg: GivenArg, alignment: Alignment, index: number, libc: Libc): void {
-  if (typeof arg !== 'object' || alignment === 1 || libc.addressOf(arg) % BigInt(alignment) === 0n) return;
+  if (alignment === 1 || typeof arg !== 'object' || libc.addressOf(arg) % BigInt(alignment) === 0n) return;
   throw new ArgumentError(
     'A-ALIGN',
     `${argName(index)} must start at a multiple of ${alignment} bytes: the routine was proven for that`,

@@ -82,6 +82,9 @@ export function isRunning(owner: object): boolean {
   return false;
 }
 
+/** Whether a helper function is being called. */
+export const isAnyRunning = (): boolean => running() !== undefined;
+
 /**
  * Calls code that calls helper functions.
  * @throws what a helper function threw, and what was wrong with its answer; ArgumentError 'A-DEPTH' where helper functions

@@ -9,29 +9,64 @@ const require = createRequire(import.meta.url);
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_EXEC = 0x10;
-const PROT_READ = 1;
-const PROT_EXEC = 4;
-const MAP_SHARED = 1;
+const PROT = { none: 0, read: 1, write: 2, exec: 4 };
+const MAP = { shared: 1, private: 2, fixed: 0x10, anonymous: 0x20, noReserve: 0x4000 };
+const FALLOC = { keepSize: 1, punchHole: 2 };
 const F_ADD_SEALS = 1033;
 const SEALS = { seal: 1, shrink: 2, grow: 4, write: 8 };
 const SYS_MSEAL = 462;
 const SYS_BPF = 321;
+const SYS_MEMBARRIER = 324;
+const MEMBARRIER = { syncCore: 1 << 5, registerSyncCore: 1 << 6 };
+const RESERVED = MAP.private | MAP.anonymous | MAP.noReserve;
+
+/** What to do where the way of `how` to executable memory is closed. */
+const OTHER_WAY = {
+  memfd: "where only this way is closed, new CodeArena({ strategy: 'mprotect' }) goes another",
+  mprotect: 'there is no other way to executable memory here: use the engine interpreter or reference',
+};
 
 /** An argument of native code: a buffer goes as its address, a bigint as itself. */
 export type NativeArg = Uint8Array | BigUint64Array | Uint32Array | bigint;
 
+/**
+ * Functions of koffi's over one trampoline, which call the code at `entry` with two or six integer arguments. What is called by a
+ * function of koffi's takes half as long as what is called by its address.
+ */
+export interface Gate {
+  readonly two: (entry: bigint, ...args: NativeArg[]) => number | bigint;
+  readonly six: (entry: bigint, ...args: NativeArg[]) => number | bigint;
+}
+
 export interface Libc {
   /** A sealable anonymous file whose pages may be mapped executable; returns its descriptor. */
   memfd(name: string): number;
-  /** Maps `length` bytes of a descriptor at `offset`, shared, readable and executable; returns the address. */
-  mapCode(fd: number, offset: number, length: number): bigint;
+  /** Addresses that nothing else will be mapped to, without access to them; undefined where there are not so many. */
+  reserve(length: number): bigint | undefined;
+  /** Takes what is mapped there away and reserves the addresses again. They must be the caller's own. */
+  reserveAgain(address: bigint, length: number): void;
+  /** Maps bytes of a descriptor over reserved addresses, shared, readable and executable. */
+  mapCode(fd: number, offset: number, address: bigint, length: number): void;
+  /** Maps memory of zeros over reserved addresses, private, readable and writable. */
+  mapWritable(address: bigint, length: number): void;
+  /** Makes private memory writable or executable, never both. */
+  protect(address: bigint, length: number, access: 'write' | 'execute'): void;
   unmap(address: bigint, length: number): void;
+  write(fd: number, bytes: Uint8Array, length: number, offset: number): void;
+  /** Gives the pages of a part of a file back to the system. */
+  punchHole(fd: number, offset: number, length: number): void;
+  /** Whether memory holds the first `length` of `bytes`. */
+  holds(address: bigint, bytes: Uint8Array, length: number): boolean;
   /** Forbids every later write, growth and shrinkage of the file, for good. */
   sealFile(fd: number): void;
   /** Forbids every later change of the mapping, for good; false where the kernel (before 6.10) cannot. */
   sealMapping(address: bigint, length: number): boolean;
-  /** The bytes at an address, not copied. Writing to them would fault. */
-  view(address: bigint, length: number): Uint8Array;
+  /**
+   * Makes every thread of the process fetch its code anew: no CPU runs what it fetched from addresses before. On x86 that is a
+   * serialising instruction on each, which membarrier's SYNC_CORE sees to; arm64 wants its caches cleaned first (docs/security.md).
+   * @throws EngineError where the kernel has none (before 4.16), or a policy refuses it
+   */
+  syncCores(): void;
   addressOf(buffer: Uint8Array | Uint32Array): bigint;
   /** A copy of the `length` bytes at an address, which must be readable. */
   copyFrom(address: bigint, length: number): Uint8Array;
@@ -40,9 +75,12 @@ export interface Libc {
   callback(answer: (...args: bigint[]) => bigint): bigint;
   /** bpf(2) with a union bpf_attr: what it returns, or the name of the error. */
   bpf(command: number, attributes: Uint8Array): number | string;
-  /** Calls the code at `address` with six integer arguments, System V. */
+  /** Makes the way into machine code: through the trampoline at an address, which must outlive the gate. */
+  gate(trampoline: bigint): Gate;
+  /** Calls the code at `entry` with six integer arguments, System V; returns rax, unsigned. */
   call6(
-    address: bigint,
+    gate: Gate,
+    entry: bigint,
     a: NativeArg,
     b: NativeArg,
     c: NativeArg,
@@ -51,6 +89,8 @@ export interface Libc {
     f: NativeArg,
   ): bigint;
 }
+
+const MAP_FAILED = 2n ** 64n - 1n;
 
 let loaded: Libc | undefined;
 
@@ -71,12 +111,17 @@ function load(): Libc {
   const lib = koffi.load(null);
   const memfdCreate = lib.func('int memfd_create(const char *name, unsigned int flags)');
   const mmap = lib.func(
-    'uintptr_t mmap(void *address, size_t length, int prot, int flags, int fd, int64_t offset)',
+    'uintptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
   );
-  const munmap = lib.func('int munmap(void *address, size_t length)');
+  const munmap = lib.func('int munmap(uintptr_t address, size_t length)');
+  const mprotect = lib.func('int mprotect(uintptr_t address, size_t length, int prot)');
+  const pwrite = lib.func('int64_t pwrite(int fd, const void *bytes, size_t length, int64_t offset)');
+  const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  const memcmp = lib.func('int memcmp(const void *bytes, uintptr_t address, size_t length)');
   const fcntl = lib.func('int fcntl(int fd, int command, int argument)');
   const syscall3 = lib.func('int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c)');
-  const routine = koffi.proto('uint64_t bpf_unpack_routine(void *, void *, void *, void *, void *, void *)');
+  const two = koffi.proto('uint64_t bpf_unpack_two(void *, void *, void *)');
+  const six = koffi.proto('uint64_t bpf_unpack_six(void *, void *, void *, void *, void *, void *, void *)');
   const callback = koffi.proto(
     'uint64_t bpf_unpack_callback(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
   );
@@ -84,6 +129,9 @@ function load(): Libc {
     from: lib.func('void *memcpy(void *to, uintptr_t from, size_t length)'),
     to: lib.func('void *memcpy(uintptr_t to, void *from, size_t length)'),
   };
+  const map = (address: bigint, length: number, prot: number, flags: number, fd: number, offset: number) =>
+    BigInt(mmap(address, length, prot, flags, fd, offset));
+  const membarrier = (command: number) => Number(syscall3(SYS_MEMBARRIER, command, 0, 0));
   const errorName = (): string => {
     const errno = koffi.errno();
     return Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
@@ -96,22 +144,54 @@ function load(): Libc {
       let fd: number = memfdCreate(name, flags | MFD_EXEC);
       if (fd < 0 && koffi.errno() === koffi.os.errno.EINVAL) fd = memfdCreate(name, flags); // before Linux 6.3
       if (fd < 0)
-        throw failure('memfd_create', 'executable memory needs it: see vm.memfd_noexec and seccomp filters');
+        throw failure(
+          'memfd_create',
+          `executable memory needs it: EACCES comes of vm.memfd_noexec = 2, EPERM and ENOSYS of a seccomp filter, EMFILE of too many open files; ${OTHER_WAY.memfd}`,
+        );
       return fd;
     },
-    mapCode(fd, offset, length) {
-      const address = BigInt(mmap(null, length, PROT_READ | PROT_EXEC, MAP_SHARED, fd, offset));
-      if (address === 0xffff_ffff_ffff_ffffn) {
+    reserve(length) {
+      const address = map(0n, length, PROT.none, RESERVED, -1, 0);
+      return address === MAP_FAILED ? undefined : address;
+    },
+    reserveAgain(address, length) {
+      if (map(address, length, PROT.none, RESERVED | MAP.fixed, -1, 0) === MAP_FAILED)
+        throw failure('giving code memory back', 'its mapping may be sealed');
+    },
+    mapCode(fd, offset, address, length) {
+      if (map(address, length, PROT.read | PROT.exec, MAP.shared | MAP.fixed, fd, offset) === MAP_FAILED)
         throw failure(
           'mapping code as read+execute',
-          'a noexec policy (SELinux execmem, vm.memfd_noexec) may forbid it',
+          `EPERM comes of vm.memfd_noexec or a seccomp filter, EACCES of SELinux (execmem), ENOMEM of vm.max_map_count or ulimit -v; ${OTHER_WAY.memfd}`,
         );
-      }
-      return address;
+    },
+    mapWritable(address, length) {
+      const anonymous = MAP.private | MAP.anonymous | MAP.fixed;
+      if (map(address, length, PROT.read | PROT.write, anonymous, -1, 0) === MAP_FAILED)
+        throw failure('mapping memory', 'ENOMEM comes of ulimit -v, vm.max_map_count or too little memory');
+    },
+    protect(address, length, access) {
+      const prot = access === 'write' ? PROT.read | PROT.write : PROT.read | PROT.exec;
+      if (mprotect(address, length, prot) !== 0)
+        throw failure(
+          `making code memory ${access === 'write' ? 'writable' : 'executable'} by mprotect`,
+          `PR_SET_MDWE, SELinux (execmem, execmod) or a seccomp filter may forbid it; ${OTHER_WAY.mprotect}`,
+        );
     },
     unmap(address, length) {
       if (munmap(address, length) !== 0) throw failure('munmap', 'this is a bug');
     },
+    write(fd, bytes, length, offset) {
+      const written = Number(pwrite(fd, bytes, length, offset));
+      if (written < 0) throw failure('writing code', 'ENOSPC and ENOMEM mean that memory has run out');
+      if (written < length)
+        throw new EngineError('E-SYSTEM', `only ${written} of ${length} bytes of code could be written`);
+    },
+    punchHole(fd, offset, length) {
+      if (fallocate(fd, FALLOC.punchHole | FALLOC.keepSize, offset, length) !== 0)
+        throw failure('giving pages of the code file back', 'a seccomp filter may forbid fallocate');
+    },
+    holds: (address, bytes, length) => memcmp(bytes, address, length) === 0,
     sealFile(fd) {
       const seals = SEALS.write | SEALS.grow | SEALS.shrink | SEALS.seal;
       if (fcntl(fd, F_ADD_SEALS, seals) !== 0)
@@ -120,7 +200,16 @@ function load(): Libc {
     sealMapping(address, length) {
       return BigInt(syscall3(SYS_MSEAL, address, length, 0)) === 0n;
     },
-    view: (address, length) => new Uint8Array(koffi.view(address, length)),
+    syncCores() {
+      if (membarrier(MEMBARRIER.syncCore) === 0) return;
+      // The process has to register once; doing so again is harmless.
+      const done = membarrier(MEMBARRIER.registerSyncCore) === 0 && membarrier(MEMBARRIER.syncCore) === 0;
+      if (!done)
+        throw failure(
+          'membarrier(SYNC_CORE)',
+          'threads can share code memory from Linux 4.16 on, where no seccomp filter forbids membarrier; else make an arena for each thread',
+        );
+    },
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
     copyFrom(address, length) {
       const bytes = new Uint8Array(length);
@@ -145,7 +234,8 @@ function load(): Libc {
       const result = Number(syscall3(SYS_BPF, command, koffi.address(attributes), attributes.length));
       return result < 0 ? errorName() : result;
     },
-    call6: (address, a, b, c, d, e, f) => BigInt(koffi.call(address, routine, a, b, c, d, e, f)),
+    gate: (trampoline) => ({ two: koffi.decode(trampoline, two), six: koffi.decode(trampoline, six) }),
+    call6: (gate, entry, a, b, c, d, e, f) => BigInt(gate.six(entry, a, b, c, d, e, f)),
   };
 }
 

@@ -5,7 +5,7 @@
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
 import { LINE_STATE, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
-import { type CodeArena, callLoop, type Routine } from './arena.js';
+import { type CodeArena, callLoop, callRecord, type Routine } from './arena.js';
 import { libc, type NativeArg } from './libc.js';
 
 const words = (state: object): BigUint64Array => new BigUint64Array(Object.keys(state).length);
@@ -49,6 +49,11 @@ export interface StrideRun {
   readonly count: number;
   readonly stride: number;
   readonly outStride: number;
+}
+
+/** Calls `routine(out, packed)`. */
+export function callOnce(arena: CodeArena, routine: Routine, out: Uint8Array, packed: Uint8Array): void {
+  callRecord(arena, routine, address(out), address(packed));
 }
 
 /** Calls `routine(out + i * outStride, packed + i * stride)` for each i below `count`. */

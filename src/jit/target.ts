@@ -14,7 +14,9 @@ export interface Target {
   readonly isa: Isa;
   /** The byte that unused code memory is filled with: it traps wherever it is entered. */
   readonly trap: number;
-  /** `u64 trampoline(void *entry, u64 r1, …, u64 r5)`: calls `entry(r1, …, r5)`. */
+  /** The instructions of code, by an independent disassembler. */
+  readonly decode: (bytes: Uint8Array) => { readonly offset: number; readonly text: string }[];
+  /** `u64 trampoline(void *entry, u64 a1, …, u64 a6)`: calls `entry(a1, …, a6)`; the last of them may be left out. */
   readonly callTrampoline: () => MachineCode;
   /** `u64 loop(void *entry, u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`. */
   readonly fixedStrideLoop: () => MachineCode;
@@ -96,8 +98,22 @@ export interface CodeSpec {
   readonly data?: readonly DataSection[];
   /** Where it lies in memory: at a multiple of so many bytes, a power of two from 16 to 4096. Default: 16. */
   readonly alignment?: number;
-  /** A name for listings and profilers. */
-  readonly name: string;
+  /** A name for listings and profilers, or what makes it when it is asked for. */
+  readonly name: string | (() => string);
+}
+
+/** A name that is made when it is asked for: that of a format takes 3 µs. */
+export class Label {
+  #text: string | (() => string);
+
+  constructor(text: string | (() => string)) {
+    this.#text = text;
+  }
+
+  get text(): string {
+    if (typeof this.#text === 'function') this.#text = this.#text();
+    return this.#text;
+  }
 }
 
 const NONE: readonly never[] = Object.freeze([]);
@@ -119,7 +135,8 @@ export class MachineCode {
   readonly alignment: number;
   readonly relocations: readonly Relocation[];
   readonly data: readonly DataSection[];
-  readonly name: string;
+  /** The name, for who keeps it without the code. */
+  readonly label: Label;
 
   /** @internal */
   constructor(key: symbol, spec: CodeSpec) {
@@ -132,7 +149,7 @@ export class MachineCode {
     this.alignment = spec.alignment ?? 16;
     this.relocations = frozen(spec.relocations?.map((relocation) => Object.freeze(relocation)));
     this.data = frozen(spec.data);
-    this.name = spec.name;
+    this.label = new Label(spec.name);
     Object.freeze(this);
   }
 
@@ -141,8 +158,18 @@ export class MachineCode {
     return this.#bytes.slice();
   }
 
+  /** For listings and profilers. */
+  get name(): string {
+    return this.label.text;
+  }
+
   get length(): number {
     return this.#bytes.length;
+  }
+
+  /** Copies the code into `target`, from byte `at` on. */
+  copyTo(target: Uint8Array, at: number): void {
+    target.set(this.#bytes, at);
   }
 
   /** Whether `value` was made by a back end. */

@@ -6,6 +6,7 @@
 import { contractFor } from '../bpf/contract.js';
 import { MAX_U64 } from '../bytes.js';
 import { requireFormat } from '../format/define.js';
+import { formatLabel } from '../format/label.js';
 import { type Format, SIZES } from '../format/model.js';
 import { type MachineCode, makeCode } from '../jit/target.js';
 import { Assembler, type Assembly } from '../jit/x64/assemble.js';
@@ -15,7 +16,7 @@ import { isLane, joined, type Lane, maskOf } from './lane.js';
 import { type Part, type SumPart, type Unit, unitsOf } from './plan.js';
 
 export interface EmitOptions {
-  /** For listings and profilers. Default: the format's name. */
+  /** For listings and profilers. Default: the format's label. */
   readonly name?: string;
 }
 
@@ -31,7 +32,7 @@ export function emitNative(format: Format, options: EmitOptions = {}): MachineCo
     bytes: assembleNative(format).bytes,
     offsets: [],
     abi: contractFor(format),
-    name: options.name ?? format.name,
+    name: options.name ?? (() => formatLabel(format)),
   });
 }
 

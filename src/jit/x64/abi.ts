@@ -7,6 +7,7 @@ import { type MachineCode, makeCode } from '../target.js';
 import { Assembler } from './assemble.js';
 import {
   type Bits,
+  memory,
   R8,
   R9,
   R12,
@@ -90,13 +91,14 @@ export function popFrame(asm: Assembler, { saved, stack }: Frame): void {
 }
 
 /**
- * `u64 trampoline(void *entry, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)`: calls `entry(a1, …, a5)`, so that one
- * foreign function serves every routine.
+ * `u64 trampoline(void *entry, u64 a1, …, u64 a6)`: calls `entry(a1, …, a6)`, so that one foreign function serves every
+ * routine. The seventh argument is on the stack; a caller that gives fewer leaves the last registers to chance.
  */
 export function callTrampoline(): MachineCode {
   const asm = new Assembler();
   const path = [RAX, RDI, RSI, RDX, RCX, R8, R9];
   for (let i = 0; i + 1 < path.length; i++) move(asm, path[i]!, path[i + 1]!);
+  asm.emit('mov', register(R9), memory(64, RSP, 8));
   asm.emit('jmp', register(RAX));
   return makeCode({
     isa: 'x64',

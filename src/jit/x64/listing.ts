@@ -16,13 +16,17 @@ export interface ListingLine {
 /** The instructions of a routine. */
 export function listing(code: MachineCode): ListingLine[] {
   requireCode(code);
+  return decode(code.bytes);
+}
+
+/** The instructions of code that has no MachineCode to it, as what was read back from memory. */
+export function decode(bytes: Uint8Array): ListingLine[] {
   const {
     Decoder,
     DecoderOptions,
     Formatter,
     FormatterSyntax,
   }: typeof import('iced-x86') = require('iced-x86');
-  const { bytes } = code;
   const decoder = new Decoder(64, bytes, DecoderOptions.None);
   const formatter = new Formatter(FormatterSyntax.Nasm);
   formatter.spaceAfterOperandSeparator = true;

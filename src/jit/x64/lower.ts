@@ -18,8 +18,8 @@ import { Relocations } from './relocations.js';
 import { assembleScalar } from './scalar.js';
 
 export interface CompileOptions {
-  /** For listings and profilers. Default: 'bpf'. */
-  readonly name?: string;
+  /** For listings and profilers, or what makes it when it is asked for. Default: 'bpf'. */
+  readonly name?: string | (() => string);
   /** Whether code is made from what the program computes, if that has a slice form; false keeps to its instructions. Default: true. */
   readonly lift?: boolean;
 }

@@ -2,11 +2,13 @@ import type { Target } from '../target.js';
 import { callTrampoline } from './abi.js';
 import { TRAP } from './assemble.js';
 import { cpuProbe, tierOf } from './cpu.js';
+import { decode } from './listing.js';
 import { fixedStrideLoop, keyStreamLoop } from './loops.js';
 
 export const X64: Target = {
   isa: 'x64',
   trap: TRAP,
+  decode,
   callTrampoline,
   fixedStrideLoop,
   keyStreamLoop,
