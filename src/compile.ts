@@ -120,9 +120,7 @@ function bpfEngine(format: Format, arena: CodeArena | undefined, wanted: Tier | 
     codeBytes: code.length,
     addressOf: libc().addressOf,
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
-    stream(keys, start, end, out, offsets) {
-      return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
-    },
+    stream: (span, offsets) => bulk.stream(span, offsets) as StreamWalk,
     streams: (spans) => bulk.streams(spans) as Walked[],
     dispose() {
       bulk.free();
@@ -157,8 +155,8 @@ function nativeEngine(format: Format, arena: CodeArena | undefined): Engine {
     addressOf: libc().addressOf,
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
-    stream(keys, start, end, out, offsets) {
-      const run = { out, keys, start, end, keyU64s, offsets };
+    stream({ keys, start, end, out }, offsets) {
+      const run = { keys, start, end, out, keyU64s, offsets };
       return callStream(home, loops.stream, routine, run) as StreamWalk;
     },
     dispose: () => routine.free(),
@@ -190,7 +188,7 @@ function scriptEngine(
         );
       }
     },
-    stream: (keys, start, end, out, offsets) => walkKeys(keys, start, end, keyU64s, one, out, offsets),
+    stream: ({ keys, start, end, out }, offsets) => walkKeys(keys, start, end, keyU64s, one, out, offsets),
     dispose() {},
   };
 }

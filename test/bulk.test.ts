@@ -199,8 +199,8 @@ describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
       const random = seeded(seed);
       const format = randomBkeyFormat(random);
       const form = lifted(format)!;
-      const codes = { four: streamsLoop(form)!, single: vectorStreamLoop(form)! };
-      withRoutines(format, codes, (routine, { four, single }) => {
+      const codes = { together: streamsLoop(form)!, single: vectorStreamLoop(form)! };
+      withRoutines(format, codes, (routine, loops) => {
         for (let i = 0; i < RUNS; i++) {
           const offsets = new Uint32Array(5 * 41);
           const runs = inputs
@@ -211,7 +211,9 @@ describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
             });
           if (runs.some(({ start, end }) => end - start < 8)) continue;
           const expected = runs.map((run) => plainWalk(routine, run));
-          const walks = callStreams(arena, four, single, stream, routine, runs);
+          const spans = runs.map((run) => ({ ...run, records: run.offsets.length }));
+          const all = { spans, keyU64s: format.keyU64s!, most: 41, offsets };
+          const walks = callStreams(arena, { ...loops, rest: stream }, routine, all);
           expect([seed, walks.map((walk, j) => traces(walk, runs[j]!))]).toEqual([seed, expected]);
         }
       });
