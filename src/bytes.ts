@@ -87,56 +87,78 @@ export function requireBigint(
 }
 
 /**
- * Whether the first bytes of two views share one. Two SharedArrayBuffer objects may be the same memory: where that can be,
- * `addressOf` decides.
+ * Whether bytes start … end - 1 of `a` and the first `bLength` of `b` share one. Two SharedArrayBuffer objects may be the same
+ * memory: where that can be, `addressOf` decides.
  */
 export function overlap(
   a: Uint8Array,
-  aLength: number,
+  start: number,
+  end: number,
   b: Uint8Array,
   bLength: number,
   addressOf?: (bytes: Uint8Array) => bigint,
 ): boolean {
-  if (aLength === 0 || bLength === 0) return false;
+  if (start === end || bLength === 0) return false;
   const [aBuffer, bBuffer] = [getBuffer.call(a), getBuffer.call(b)];
-  if (aBuffer === bBuffer) return rangesMeet(getByteOffset.call(a), aLength, getByteOffset.call(b), bLength);
-  const shared = types.isSharedArrayBuffer(aBuffer) && types.isSharedArrayBuffer(bBuffer);
-  if (!shared || !addressOf) return false;
-  return rangesMeet(Number(addressOf(a)), aLength, Number(addressOf(b)), bLength);
+  if (aBuffer === bBuffer)
+    return rangesMeet(getByteOffset.call(a) + start, end - start, getByteOffset.call(b), bLength);
+  if (!addressOf || !types.isSharedArrayBuffer(aBuffer) || !types.isSharedArrayBuffer(bBuffer)) return false;
+  return rangesMeet(Number(addressOf(a)) + start, end - start, Number(addressOf(b)), bLength);
 }
 
-/** Whether any of `outs` shares a byte with another of them, or with one of `packed`. */
+/** Whether any `out` shares a byte with another one, or with bytes start … end - 1 of any `keys`. */
 export function overlapAny(
-  packed: readonly Uint8Array[],
-  outs: readonly Uint8Array[],
+  spans: readonly { keys: Uint8Array; start: number; end: number; out: Uint8Array }[],
   addressOf?: (bytes: Uint8Array) => bigint,
 ): boolean {
-  const memories = new Map<ArrayBufferLike | 'shared', { start: number; end: number; out: boolean }[]>();
-  const add = (bytes: Uint8Array, out: boolean) => {
-    const length = byteLength(bytes);
-    if (length === 0) return;
-    const buffer: ArrayBufferLike = getBuffer.call(bytes);
-    const shared = addressOf && types.isSharedArrayBuffer(buffer);
-    const memory = shared ? 'shared' : buffer;
-    const start = shared ? Number(addressOf(bytes)) : getByteOffset.call(bytes);
-    const ranges = memories.get(memory) ?? [];
-    ranges.push({ start, end: start + length, out });
-    memories.set(memory, ranges);
-  };
-  for (const bytes of packed) add(bytes, false);
-  for (const bytes of outs) add(bytes, true);
-  return [...memories.values()].some(outMeetsAny);
+  const memories = new Map<ArrayBufferLike | 'shared', Range[]>();
+  for (const { keys, start, end, out } of spans) {
+    addRange(memories, keys, start, end, false, addressOf);
+    addRange(memories, out, 0, byteLength(out), true, addressOf);
+  }
+  for (const ranges of memories.values()) if (outMeetsAny(ranges)) return true;
+  return false;
 }
 
-function outMeetsAny(ranges: { start: number; end: number; out: boolean }[]): boolean {
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly out: boolean;
+}
+
+function addRange(
+  memories: Map<ArrayBufferLike | 'shared', Range[]>,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  out: boolean,
+  addressOf: ((bytes: Uint8Array) => bigint) | undefined,
+): void {
+  if (start === end) return;
+  const buffer: ArrayBufferLike = getBuffer.call(bytes);
+  const shared = addressOf !== undefined && types.isSharedArrayBuffer(buffer);
+  const memory = shared ? 'shared' : buffer;
+  const first = shared ? Number(addressOf(bytes)) : getByteOffset.call(bytes);
+  const range = { start: first + start, end: first + end, out };
+  const ranges = memories.get(memory);
+  if (ranges) ranges.push(range);
+  else memories.set(memory, [range]);
+}
+
+function outMeetsAny(ranges: Range[]): boolean {
   let [anyEnd, outEnd] = [0, 0];
-  for (const { start, end, out } of ranges.sort((a, b) => a.start - b.start)) {
+  // To sort them takes longer than everything else here.
+  if (!isAscending(ranges)) ranges.sort((a, b) => a.start - b.start);
+  for (const { start, end, out } of ranges) {
     if (start < outEnd || (out && start < anyEnd)) return true;
     anyEnd = Math.max(anyEnd, end);
     if (out) outEnd = Math.max(outEnd, end);
   }
   return false;
 }
+
+const isAscending = (ranges: Range[]): boolean =>
+  ranges.every(({ start }, i) => i === 0 || ranges[i - 1]!.start <= start);
 
 function rangesMeet(a: number, aLength: number, b: number, bLength: number): boolean {
   return a < b + bLength && b < a + aLength;

@@ -154,9 +154,7 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
     addressOf: libc().addressOf,
     one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
-    stream(keys, start, end, out, offsets) {
-      return bulk.stream({ out, keys, start, end, keyU64s, offsets }) as StreamWalk;
-    },
+    stream: (span, offsets) => bulk.stream(span, offsets) as StreamWalk,
     streams: (spans) => bulk.streams(spans) as Walked[],
     dispose() {
       bulk.free();
@@ -190,8 +188,8 @@ function nativeEngine(format: Format, home: CodeArena): Made {
     one: (packed, out) => callOnce(home, routine, out, packed),
     many: (packed, count, stride, out) =>
       callStride(home, loops.stride, routine, { out, packed, count, stride, outStride }),
-    stream(keys, start, end, out, offsets) {
-      const run = { out, keys, start, end, keyU64s, offsets };
+    stream({ keys, start, end, out }, offsets) {
+      const run = { keys, start, end, out, keyU64s, offsets };
       return callStream(home, loops.stream, routine, run) as StreamWalk;
     },
     dispose: () => routine.free(),
@@ -225,7 +223,7 @@ function scriptEngine(
         );
       }
     },
-    stream: (keys, start, end, out, offsets) => walkKeys(keys, start, end, keyU64s, one, out, offsets),
+    stream: ({ keys, start, end, out }, offsets) => walkKeys(keys, start, end, keyU64s, one, out, offsets),
     dispose() {},
   };
 }

@@ -15,7 +15,8 @@ export interface Engine {
   readonly name: EngineName;
   one(packed: Uint8Array, out: Uint8Array): void;
   many(packed: Uint8Array, count: number, stride: number, out: Uint8Array): void;
-  stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
+  /** `offsets` has an entry for each of the span's records. */
+  stream(span: StreamSpan, offsets: Uint32Array): StreamWalk;
   /** Several streams, where that is faster than one after the other. */
   streams?(spans: readonly StreamSpan[]): Walked[];
   /** Where it runs as machine code: its bytes. */
@@ -37,6 +38,7 @@ export interface StreamSpan {
 
 export interface Walked {
   readonly walk: StreamWalk;
+  /** Those of `walk.count` keys, or room for more. */
   readonly offsets: Uint32Array;
 }
 
@@ -107,7 +109,7 @@ export class Unpacker {
       return new Uint8Array(this.#record);
     }
     const record = outBuffer(out, unpackedBytes);
-    requireApart(engine, bytes, packedBytes, record);
+    requireApart(engine, bytes, record, 0, packedBytes);
     engine.one(bytes, record);
     return record;
   }
@@ -134,7 +136,7 @@ export class Unpacker {
     const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
     const bytes = requireBytes(packed, used, 'packed');
     const records = outBuffer(out, count * unpackedBytes);
-    requireApart(engine, bytes, used, records);
+    requireApart(engine, bytes, records, 0, used);
     if (count > 0) engine.many(bytes, count, distance, records);
     return records;
   }
@@ -147,8 +149,7 @@ export class Unpacker {
   unpackStream(keys: Uint8Array, options: StreamOptions = {}): StreamResult {
     const engine = this.#live();
     const span = this.#streamSpan(keys, options ?? {});
-    const { start, end } = span;
-    requireApart(engine, part(span.keys, start, end), end - start, span.out);
+    requireApart(engine, span.keys, span.out, span.start, span.end);
     const { walk, offsets } = walkAlone(engine, span);
     return this.#streamResult(span, walk, offsets);
   }
@@ -167,11 +168,10 @@ export class Unpacker {
       );
     }
     // All are read before any is checked: reading may run code of the caller's.
-    const given = Array.from(streams, read);
+    const given: ReturnType<typeof read>[] = [];
+    for (let i = 0; i < streams.length; i++) given.push(read(streams[i]));
     const spans = given.map((stream) => this.#streamSpan(stream.keys, stream));
-    const packed = spans.map(({ keys, start, end }) => part(keys, start, end));
-    const outs = spans.map(({ out }) => out);
-    if (overlapAny(packed, outs, engine.addressOf)) throw overlapping();
+    if (overlapAny(spans, engine.addressOf)) throw overlapping();
     const walks = engine.streams?.(spans) ?? spans.map((span) => walkAlone(engine, span));
     return walks.map(({ walk, offsets }, i) => this.#streamResult(spans[i]!, walk, offsets));
   }
@@ -206,10 +206,10 @@ export class Unpacker {
   #streamResult({ keys, end, out }: StreamSpan, walk: StreamWalk, offsets: Uint32Array): StreamResult {
     const { position, count, ended } = walk;
     const result = {
-      out: out.subarray(0, count * BKEY_BYTES),
+      out: byteLength(out) === count * BKEY_BYTES ? out : part(out, 0, count * BKEY_BYTES),
       count,
       end: position,
-      offsets: offsets.subarray(0, count),
+      offsets: offsets.length === count ? offsets : offsets.subarray(0, count),
     };
     if (ended === STREAM_END.end || ended === STREAM_END.count) return result;
     const reason = streamReason(keys, position, end, this.format.keyU64s!, ended);
@@ -248,14 +248,14 @@ function read(stream: StreamOptions & { readonly keys: Uint8Array }): typeof str
   return { keys, start, end, maxRecords, out } as typeof stream;
 }
 
-function walkAlone(engine: Pick<Engine, 'stream'>, { keys, start, end, out, records }: StreamSpan): Walked {
-  const offsets = new Uint32Array(records);
-  return { walk: engine.stream(keys, start, end, out, offsets), offsets };
+function walkAlone(engine: Pick<Engine, 'stream'>, span: StreamSpan): Walked {
+  const offsets = new Uint32Array(span.records);
+  return { walk: engine.stream(span, offsets), offsets };
 }
 
-/** @param used how many bytes of `packed` are read */
-function requireApart(engine: Engine, packed: Uint8Array, used: number, out: Uint8Array): void {
-  if (overlap(packed, used, out, byteLength(out), engine.addressOf)) throw overlapping();
+/** That `out` is apart from bytes start … end - 1 of `packed`. */
+function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array, start: number, end: number): void {
+  if (overlap(packed, start, end, out, byteLength(out), engine.addressOf)) throw overlapping();
 }
 
 const overlapping = () =>

@@ -120,6 +120,10 @@ describe.each(LANES.filter(isHere))('the engine %s', (engine) => {
       const each = streams.map(({ keys, ...options }) => unpacker.unpackStream(keys, options));
       expect(unpacker.unpackStreams(streams)).toEqual(each);
     }
+    const { keys, offsets } = stream(200);
+    const sets = [0, 40, 90, 150].map((first) => ({ keys, start: offsets[first]!, maxRecords: 45 }));
+    const each = sets.map(({ keys, ...options }) => unpacker.unpackStream(keys, options));
+    expect(unpacker.unpackStreams(sets)).toEqual(each);
     const both = new Uint8Array(400);
     const out = new Uint8Array(400);
     expect(() => unpacker.unpackStreams([{ keys: both }, { keys: out, out: both }])).toThrow(/overlap/);

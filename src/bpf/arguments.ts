@@ -89,7 +89,7 @@ function requireDisjoint(
       const other = args[a];
       if (typeof other !== 'object') continue;
       const length = usedBytes(one, contract.args[b]);
-      if (!overlap(one, length, other, usedBytes(other, contract.args[a]), addressOf)) continue;
+      if (!overlap(one, 0, length, other, usedBytes(other, contract.args[a]), addressOf)) continue;
       const message = `${argName(a)} and ${argName(b)} overlap, and the contract promises memory that does not`;
       throw new ArgumentError('A-OVERLAP', message);
     }

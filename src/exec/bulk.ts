@@ -12,8 +12,8 @@ import {
   callStride,
   callVectorStride,
   type Loops,
+  type Span,
   type StreamEnded,
-  type StreamRun,
   type StrideRun,
 } from './run.js';
 
@@ -24,17 +24,9 @@ const LEAST_FOR_LINES = 128;
 const LEAST_TOGETHER = 8;
 const LENGTHS_TOGETHER = 4;
 
-/** Bytes start … end - 1 of `keys`, and room for `records` keys. */
-export interface Span {
-  readonly keys: Uint8Array;
-  readonly start: number;
-  readonly end: number;
-  readonly out: Uint8Array;
-  readonly records: number;
-}
-
 export interface Walked {
   readonly walk: StreamEnded;
+  /** Those of `walk.count` keys, or room for more. */
   readonly offsets: Uint32Array;
 }
 
@@ -115,13 +107,17 @@ export class BulkLoops {
     else callVectorStride(this.#arena, vector, this.#rest.stride, this.#routine, run);
   }
 
-  stream(run: StreamRun): StreamEnded {
-    const vector = this.#own.stream.take(run.offsets.length);
+  stream({ keys, start, end, out }: Span, offsets: Uint32Array): StreamEnded {
+    const vector = this.#own.stream.take(offsets.length);
+    const run = { keys, start, end, out, keyU64s: this.#keyU64s, offsets };
     return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
   }
 
   /** Streams that are walked at once have their offsets in one array, so all offsets are made here. */
   streams(spans: readonly Span[]): Walked[] {
+    // Most nodes have few: to sort them takes longer than to walk some.
+    const all = spans.length === STREAM_PLACES.length && this.#together(spans);
+    if (all) return all;
     const walked: Walked[] = new Array(spans.length);
     const longestFirst = [...spans.keys()].sort((a, b) => spans[b]!.records - spans[a]!.records);
     for (let i = 0; i < longestFirst.length; ) {
@@ -134,30 +130,34 @@ export class BulkLoops {
 
   #alone(span: Span): Walked {
     const offsets = new Uint32Array(span.records);
-    return { walk: this.stream(this.#run(span, offsets)), offsets };
+    return { walk: this.stream(span, offsets), offsets };
   }
 
-  /** A group of streams at once, longest first; undefined where there are too few, or too different ones. */
+  /** A group of streams at once; undefined where there are too few, or too different ones. */
   #together(spans: readonly Span[]): Walked[] | undefined {
-    const [most, least] = [spans[0]!.records, spans.at(-1)!.records];
-    if (spans.length < STREAM_PLACES.length || least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER)
-      return undefined;
-    const records = spans.reduce((sum, span) => sum + span.records, 0);
-    const loop = this.#own.streams.take(records);
-    const single = this.#own.stream.take(records);
-    if (!loop || !single) return undefined;
+    if (spans.length < STREAM_PLACES.length) return undefined;
+    let [all, most, least] = [0, 0, Number.POSITIVE_INFINITY];
+    for (const { records } of spans) {
+      all += records;
+      most = Math.max(most, records);
+      least = Math.min(least, records);
+    }
+    if (least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER) return undefined;
+    const together = this.#own.streams.take(all);
+    const single = this.#own.stream.take(all);
+    if (!together || !single) return undefined;
     const offsets = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
-    const runs = spans.map((span, i) => {
-      const start = STREAM_PLACES[i]! * most;
-      return this.#run(span, offsets.subarray(start, start + span.records));
+    const loops = { together, single, rest: this.#rest.stream };
+    const walks = callStreams(this.#arena, loops, this.#routine, {
+      spans,
+      keyU64s: this.#keyU64s,
+      most,
+      offsets,
     });
-    const walks = callStreams(this.#arena, loop, single, this.#rest.stream, this.#routine, runs);
-    return walks.map((walk, i) => ({ walk, offsets: runs[i]!.offsets }));
-  }
-
-  // Object spread would be shorter, and takes microseconds.
-  #run({ out, keys, start, end }: Span, offsets: Uint32Array): StreamRun {
-    return { out, keys, start, end, keyU64s: this.#keyU64s, offsets };
+    return walks.map((walk, i) => {
+      const start = STREAM_PLACES[i]! * most;
+      return { walk, offsets: offsets.subarray(start, start + walk.count) };
+    });
   }
 
   free(): void {

@@ -4,16 +4,38 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { LINE_STATE, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
+import { LINE_STATE, STREAM_PLACES, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } from '../jit/target.js';
 import { type CodeArena, callLoop, callRecord, type Routine } from './arena.js';
 import { libc, type NativeArg } from './libc.js';
 
-const words = (state: object): BigUint64Array => new BigUint64Array(Object.keys(state).length);
-// The loops' states. A call is over before the next one begins, so one of each is enough; making one takes 0.3 µs.
-const STRIDE = words(STRIDE_STATE);
-const LINES = words(LINE_STATE);
-const STREAM = words(STREAM_STATE);
+/** 64-bit words, written and read as two halves each: numbers take a third of the time that BigInts do. */
+class Words {
+  readonly all: BigUint64Array;
+  readonly #halves: Uint32Array;
+
+  constructor(length: number) {
+    this.all = new BigUint64Array(length);
+    this.#halves = new Uint32Array(this.all.buffer);
+  }
+
+  set(at: number, value: number): void {
+    this.#halves[2 * at] = value;
+    this.#halves[2 * at + 1] = value / 2 ** 32;
+  }
+
+  get(at: number): number {
+    return this.#halves[2 * at]! + this.#halves[2 * at + 1]! * 2 ** 32;
+  }
+}
+
+const wordsOf = (state: object): Words => new Words(Object.keys(state).length);
+const OFFSET_BYTES = Uint32Array.BYTES_PER_ELEMENT;
 const STREAM_LENGTH = Object.keys(STREAM_WORDS).length;
+// The loops' states. A call is over before the next one begins, so one of each is enough; making one takes 0.3 µs.
+const STRIDE = wordsOf(STRIDE_STATE);
+const LINES = wordsOf(LINE_STATE);
+const STREAM = wordsOf(STREAM_STATE);
+const STREAMS = new Words(STREAM_LENGTH * STREAM_PLACES.length);
 
 /** The loops around any record routine. */
 export interface Loops {
@@ -77,10 +99,10 @@ export function callVectorStride(
   { out, packed, count, stride }: StrideRun,
 ): void {
   const slow = Math.min(count, Math.ceil(overread / stride));
-  STRIDE[STRIDE_STATE.fast] = BigInt(count - slow);
-  STRIDE[STRIDE_STATE.count] = BigInt(slow);
-  STRIDE[STRIDE_STATE.stride] = BigInt(stride);
-  callLoop(arena, loop, [STRIDE, routine.address, address(out), address(packed), rest.address, 0n]);
+  STRIDE.set(STRIDE_STATE.fast, count - slow);
+  STRIDE.set(STRIDE_STATE.count, slow);
+  STRIDE.set(STRIDE_STATE.stride, stride);
+  callLoop(arena, loop, [STRIDE.all, routine.address, address(out), address(packed), rest.address, 0n]);
 }
 
 /** Output beyond this many bytes is stored past the caches: the second-level cache of CPUs with AVX-512 has 1 or 2 MiB. */
@@ -95,23 +117,49 @@ export function callLines(
   routine: Routine,
   { out, packed, count, stride, outStride }: StrideRun,
 ): void {
-  LINES[LINE_STATE.count] = BigInt(count);
-  LINES[LINE_STATE.stride] = BigInt(stride);
-  LINES[LINE_STATE.late] = BigInt(Math.ceil(lines.overread / stride));
-  LINES[LINE_STATE.slow] = BigInt(Math.ceil(vector.overread / stride));
-  LINES[LINE_STATE.vector] = vector.routine.address;
-  LINES[LINE_STATE.streaming] = count * outStride > STREAMING_BYTES ? 1n : 0n;
-  callLoop(arena, lines.routine, [LINES, routine.address, address(out), address(packed), rest.address, 0n]);
+  LINES.set(LINE_STATE.count, count);
+  LINES.set(LINE_STATE.stride, stride);
+  LINES.set(LINE_STATE.late, Math.ceil(lines.overread / stride));
+  LINES.set(LINE_STATE.slow, Math.ceil(vector.overread / stride));
+  LINES.all[LINE_STATE.vector] = vector.routine.address;
+  LINES.set(LINE_STATE.streaming, count * outStride > STREAMING_BYTES ? 1 : 0);
+  callLoop(arena, lines.routine, [
+    LINES.all,
+    routine.address,
+    address(out),
+    address(packed),
+    rest.address,
+    0n,
+  ]);
 }
 
-/** The key stream in bytes [start, end) of `keys`. */
-export interface StreamRun {
-  readonly out: Uint8Array;
+/** Bytes start … end - 1 of `keys`, and 40 bytes of `out` for each record. */
+interface Stream {
   readonly keys: Uint8Array;
   readonly start: number;
   readonly end: number;
+  readonly out: Uint8Array;
+}
+
+export interface StreamRun extends Stream {
+  /** Words of a packed key. */
   readonly keyU64s: number;
-  /** An entry for each record that `out` has room for. */
+  /** An entry for each record. */
+  readonly offsets: Uint32Array;
+}
+
+/** A stream, and how many records there is room for. */
+export interface Span extends Stream {
+  readonly records: number;
+}
+
+/** As many streams as STREAM_PLACES has, each of at least 8 bytes. */
+export interface StreamsRun {
+  readonly spans: readonly Span[];
+  readonly keyU64s: number;
+  /** No stream has room for more records. */
+  readonly most: number;
+  /** Those of each stream at STREAM_PLACES, in units of `most`. */
   readonly offsets: Uint32Array;
 }
 
@@ -133,60 +181,71 @@ export function callStream(
   run: StreamRun,
   vector?: BulkLoop,
 ): StreamEnded {
-  begin(STREAM, 0, run);
-  const offsets = run.offsets.length === 0 ? 0n : run.offsets;
-  const rest = vector ? loop.address : 0n;
+  const records = run.offsets.length;
+  begin(STREAM, 0, run, records, run.keyU64s);
   callLoop(arena, vector?.routine ?? loop, [
-    STREAM,
+    STREAM.all,
     routine.address,
     address(run.out),
     address(run.keys),
-    offsets,
-    rest,
+    records === 0 ? 0n : run.offsets,
+    vector ? loop.address : 0n,
   ]);
   return ended(STREAM, 0);
 }
 
-/**
- * Walks as many key streams of at least 8 bytes at once as STREAM_PLACES says, and where in one array their `offsets` are.
- * @param single is the vector loop for what is left of each
- */
+/** The loop over all streams at once; the vector loop for what is left of each, and the loop for what that leaves. */
+export interface StreamsLoops {
+  readonly together: BulkLoop;
+  readonly single: BulkLoop;
+  readonly rest: Routine;
+}
+
+/** Walks several key streams at once. */
 export function callStreams(
   arena: CodeArena,
-  loop: BulkLoop,
-  single: BulkLoop,
-  rest: Routine,
+  { together, single, rest }: StreamsLoops,
   routine: Routine,
-  runs: readonly StreamRun[],
+  { spans, keyU64s, most, offsets }: StreamsRun,
 ): StreamEnded[] {
   const { addressOf } = libc();
-  const state = new BigUint64Array(STREAM_LENGTH * runs.length);
-  const first = runs[0]!.offsets;
-  const offsets = addressOf(first) - BigInt(first.byteOffset);
-  runs.forEach((run, i) => {
-    begin(state, i * STREAM_LENGTH, run);
-    state[i * STREAM_LENGTH + STREAM_WORDS.out] = addressOf(run.out);
-    state[i * STREAM_LENGTH + STREAM_WORDS.keys] = addressOf(run.keys);
-    state[i * STREAM_LENGTH + STREAM_WORDS.offsets] = offsets + BigInt(run.offsets.byteOffset);
-  });
-  const most = BigInt(Math.min(...runs.map((run) => run.offsets.length)));
-  callLoop(arena, loop.routine, [state, routine.address, single.routine.address, rest.address, most, 0n]);
-  return runs.map((_, i) => ended(state, i * STREAM_LENGTH));
+  const { all } = STREAMS;
+  const first = Number(addressOf(offsets));
+  let least = most;
+  for (let i = 0; i < spans.length; i++) {
+    const span = spans[i]!;
+    const at = i * STREAM_LENGTH;
+    const keys = at + STREAM_WORDS.keys;
+    begin(STREAMS, at, span, span.records, keyU64s);
+    all[at + STREAM_WORDS.out] = addressOf(span.out);
+    all[keys] = span.keys === spans[i - 1]?.keys ? all[keys - STREAM_LENGTH]! : addressOf(span.keys);
+    STREAMS.set(at + STREAM_WORDS.offsets, first + STREAM_PLACES[i]! * most * OFFSET_BYTES);
+    least = Math.min(least, span.records);
+  }
+  callLoop(arena, together.routine, [
+    all,
+    routine.address,
+    single.routine.address,
+    rest.address,
+    BigInt(least),
+    0n,
+  ]);
+  return spans.map((_, i) => ended(STREAMS, i * STREAM_LENGTH));
 }
 
 /** The words of a stream, from word `at` of a state on. */
-function begin(state: BigUint64Array, at: number, { start, end, offsets, keyU64s }: StreamRun): void {
-  state[at + STREAM_STATE.position] = BigInt(start);
-  state[at + STREAM_STATE.end] = BigInt(end);
-  state[at + STREAM_STATE.most] = BigInt(offsets.length);
-  state[at + STREAM_STATE.count] = 0n;
-  state[at + STREAM_STATE.keyU64s] = BigInt(keyU64s);
+function begin(state: Words, at: number, { start, end }: Stream, records: number, keyU64s: number): void {
+  state.set(at + STREAM_STATE.position, start);
+  state.set(at + STREAM_STATE.end, end);
+  state.set(at + STREAM_STATE.most, records);
+  state.set(at + STREAM_STATE.count, 0);
+  state.set(at + STREAM_STATE.keyU64s, keyU64s);
 }
 
-const ended = (state: BigUint64Array, at: number): StreamEnded => ({
-  position: Number(state[at + STREAM_STATE.position]),
-  count: Number(state[at + STREAM_STATE.count]),
-  ended: Number(state[at + STREAM_STATE.ended]),
+const ended = (state: Words, at: number): StreamEnded => ({
+  position: state.get(at + STREAM_STATE.position),
+  count: state.get(at + STREAM_STATE.count),
+  ended: state.get(at + STREAM_STATE.ended),
 });
 
 /** koffi passes a view by its address; an empty one has none. */

@@ -23,10 +23,15 @@ import {
   RCX,
   RDI,
   RDX,
+  type Register,
   RSI,
   register,
 } from './operands.js';
 import { copyKey, type Place, planRecord, type RecordPlan, VectorRecord } from './vector-record.js';
+
+/** Of a key's header. */
+const LENGTH_BITS = 0xff;
+export const FORMAT_BITS = 0x7f00;
 
 const at =
   (base: number): Place =>
@@ -95,84 +100,77 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   if (!plan || plan.reach > lifted.input.bytes || plan.outputBytes !== BKEY_BYTES) return undefined;
   const asm = new Assembler();
   const keyU64s = lifted.input.bytes / 8;
-  const state = RDI;
-  const [header, length, first, dst, constants] = [RAX, RBX, RCX, RDX, R11];
-  const [index, words, left, offset, here, offsets] = [R10, RBP, R12, R13, R14, R15];
+  const [state, dst, keys, first, rest] = [RDI, RDX, RCX, R8, R9];
+  const [header, length, ignored, constants] = [RAX, RBX, RBP, R11];
+  const [here, next, end, offsets, last] = [R12, R10, R13, R14, R15];
   const word = (name: keyof typeof STREAM_STATE) => memory(64, state, STREAM_STATE[name] * 8);
-  const [next, unpacked, decoded, step, stop, done] = [
-    asm.label(),
+  const source: Place = (bits, by) => new Memory(bits, register(keys), by, register(here));
+  const [each, unpacked, decoded, stop, done] = [
     asm.label(),
     asm.label(),
     asm.label(),
     asm.label(),
     asm.label(),
   ];
+  const stopIf = (condition: 'a' | 'b' | 'e' | 'ne', a: Register, b: Register | number) => {
+    asm.emit('cmp', a, b);
+    asm.jump(`j${condition}`, stop);
+  };
   const record = new VectorRecord(asm, plan, constants);
   push(asm, CALLEE_SAVED);
-  for (const number of [RCX, R8, R9]) asm.emit('push', register(number));
-  asm.emit('mov', register(offset), word('position'));
-  asm.emit('mov', register(words), word('end'));
-  asm.emit('mov', register(left), word('most'));
+  asm.emit('mov', register(here), word('position'));
   asm.emit('mov', register(header), word('count'));
-  asm.emit('sub', register(left), register(header));
-  asm.emit('lea', register(offsets), new Memory(8, register(R8), 0, register(header), 4));
-  asm.emit('xor', register(index, 32), register(index, 32));
-  asm.emit('sub', register(words), register(offset));
+  asm.emit('lea', register(offsets), new Memory(8, register(first), 0, register(header), 4));
+  asm.emit('mov', register(header), word('most'));
+  asm.emit('lea', register(last), new Memory(8, register(first), 0, register(header), 4));
+  asm.emit('cmp', register(offsets), register(last));
+  asm.jump('je', done);
+  asm.emit('mov', register(end), word('end'));
+  asm.emit('sub', register(end), register(here));
   asm.jump('jb', done);
-  asm.emit('add', register(first), register(offset));
-  asm.emit('shr', register(words), 3);
+  asm.emit('and', register(end), -8);
   asm.jump('je', done);
-  asm.emit('test', register(left), register(left));
-  asm.jump('je', done);
+  asm.emit('add', register(end), register(here));
+  asm.emit('mov', register(ignored, 32), ~(LENGTH_BITS | FORMAT_BITS));
   record.prepare();
 
-  // Everything about the key comes from one load of its header, which may change under our hands.
-  asm.bind(next);
-  asm.emit('mov', register(header, 32), new Memory(32, register(first), 0, register(index), 8));
-  asm.emit('movzx', register(length, 32), register(header, 8));
-  move(asm, here, index);
-  asm.emit('add', register(index), register(length));
-  asm.emit('test', register(header, 32), 0x7f00);
+  // The walk waits for nothing but one load and one addition a key. All that is checked comes from another load of the
+  // header, which may change under our hands, and the first has to agree with it.
+  asm.bind(each);
+  asm.emit('movzx', register(length, 32), source(8, 0));
+  asm.emit('andn', register(header, 32), register(ignored, 32), source(32, 0));
+  asm.emit('lea', register(next), new Memory(8, register(here), 0, register(length), 8));
+  asm.emit('cmp', register(header, 32), register(length, 32));
   asm.jump('jne', unpacked);
-  asm.emit('cmp', register(length, 32), keyU64s);
-  asm.jump('jb', stop);
-  asm.emit('cmp', register(index), register(words));
-  asm.jump('ja', stop);
-  record.emit((bits, by) => new Memory(bits, register(first), by, register(here), 8), at(dst));
+  stopIf('b', register(length, 32), keyU64s);
+  stopIf('a', register(next), register(end));
+  record.emit(source, at(dst));
   asm.bind(decoded);
-  asm.emit('lea', register(header, 32), new Memory(8, register(offset), 0, register(here), 8));
-  asm.emit('mov', memory(32, offsets), register(header, 32));
-  asm.emit('add', register(offsets), 4);
+  asm.emit('mov', memory(32, offsets), register(here, 32));
+  move(asm, here, next);
   asm.emit('add', register(dst), BKEY_BYTES);
-  asm.emit('sub', register(left), 1);
-  asm.jump('je', step);
-  asm.emit('cmp', register(index), register(words));
-  asm.jump('jb', next);
-  asm.jump('jmp', step);
+  asm.emit('add', register(offsets), 4);
+  stopIf('e', register(offsets), register(last));
+  asm.emit('cmp', register(next), register(end));
+  asm.jump('jb', each);
+  asm.jump('jmp', stop);
 
   asm.bind(unpacked);
-  asm.emit('and', register(header, 32), 0x7f00);
-  asm.emit('cmp', register(header, 32), FORMAT_CURRENT << 8);
-  asm.jump('jne', stop);
-  asm.emit('cmp', register(length, 32), BKEY_U64S);
-  asm.jump('jb', stop);
-  asm.emit('cmp', register(index), register(words));
-  asm.jump('ja', stop);
-  copyKey(asm, (bits, by) => new Memory(bits, register(first), by, register(here), 8), at(dst));
+  asm.emit('sub', register(header, 32), FORMAT_CURRENT << 8);
+  stopIf('ne', register(header, 32), register(length, 32));
+  stopIf('b', register(length, 32), BKEY_U64S);
+  stopIf('a', register(next), register(end));
+  copyKey(asm, source, at(dst));
   asm.jump('jmp', decoded);
 
   asm.bind(stop);
-  move(asm, index, here);
-  asm.bind(step);
   asm.emit('vzeroupper');
   asm.bind(done);
-  asm.emit('lea', register(offset), new Memory(8, register(offset), 0, register(index), 8));
-  asm.emit('mov', word('position'), register(offset));
-  asm.emit('mov', register(RAX), word('most'));
-  asm.emit('sub', register(RAX), register(left));
-  asm.emit('mov', word('count'), register(RAX));
-  for (const number of [RAX, R8, RCX]) asm.emit('pop', register(number));
+  asm.emit('mov', word('position'), register(here));
+  asm.emit('sub', register(offsets), register(first));
+  asm.emit('shr', register(offsets), 2);
+  asm.emit('mov', word('count'), register(offsets));
   pop(asm, CALLEE_SAVED);
-  asm.emit('jmp', register(RAX));
+  asm.emit('jmp', register(rest));
   return { code: finish(asm, 'vector stream loop'), overread: 0 };
 }

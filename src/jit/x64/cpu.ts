@@ -11,7 +11,7 @@ const WORD = { features: 0, more: 1, moreStill: 2, saved: 3 };
 
 const OSXSAVE = 27; // leaf 1, ecx
 const AVX = 28;
-const AVX2 = 5; // leaf 7, ebx
+const AVX2 = [5, 3 /* BMI1 */]; // leaf 7, ebx
 const AVX512 = [16 /* F */, 17 /* DQ */, 30 /* BW */, 31 /* VL */];
 const VBMI = 1; // leaf 7, ecx
 // xcr0: what the system saves when it changes threads.
@@ -57,7 +57,7 @@ export function cpuProbe(): MachineCode {
 export function tierOf(words: Uint32Array): Tier {
   const has = (word: number, bits: readonly number[]) =>
     bits.every((bit) => ((words[word]! >>> bit) & 1) === 1);
-  if (!has(WORD.features, [OSXSAVE, AVX]) || !has(WORD.saved, SAVES_YMM) || !has(WORD.more, [AVX2]))
+  if (!has(WORD.features, [OSXSAVE, AVX]) || !has(WORD.saved, SAVES_YMM) || !has(WORD.more, AVX2))
     return 'scalar';
   const wide = has(WORD.saved, SAVES_ZMM) && has(WORD.more, AVX512) && has(WORD.moreStill, [VBMI]);
   return wide ? 'avx512' : 'avx2';

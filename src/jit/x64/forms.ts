@@ -127,6 +127,8 @@ const MOVES: readonly Row[] = [
 
 const REST: readonly Row[] = [
   ['add', 'a8 imm8', '04 ib'],
+  ['add', 'r64 rm64', 'REX.W 03 /r'],
+  ['sub', 'r64 rm64', 'REX.W 2B /r'],
   ['cmp', 'r64 rm64', 'REX.W 3B /r'],
   ['rol', 'rm16 uimm8', '66 C1 /0 ib'],
   ['test', 'rm? r?', '85 /r'],
@@ -154,6 +156,8 @@ const SYSTEM: readonly Row[] = [
   ['xgetbv', '', 'NP 0F 01 D0'],
   ['sfence', '', 'NP 0F AE F8'],
 ];
+
+const BMI: readonly Row[] = [['andn', 'r32 v32 rm32', 'VEX.LZ.0F38.W0 F2 /r']];
 
 const VECTOR_MOVES: readonly Row[] = [
   ['vmovdqu', 'r* m*', 'VEX.*.F3.0F.WIG 6F /r'],
@@ -301,6 +305,7 @@ for (const row of [
   ...REST,
   ...SYSTEM,
   ...LOCKED,
+  ...BMI,
   ...VECTOR_MOVES,
   ...VECTOR_OPERATIONS,
   ...conditionRows(),
