@@ -32,7 +32,8 @@ export function requireBytes(value: unknown, length: number, what: string): Uint
   return new Uint8Array(getBuffer.call(value), getByteOffset.call(value), bytes);
 }
 
-function requireAttached(view: Uint8Array, what: string): void {
+/** @throws ArgumentError where the buffer behind a view was transferred */
+export function requireAttached(view: Uint8Array, what: string): void {
   const buffer: ArrayBufferLike = getBuffer.call(view);
   if (types.isSharedArrayBuffer(buffer)) return;
   try {

@@ -2,6 +2,15 @@
 
 import { constants } from 'node:buffer';
 import { byteLength, overlap, overlapAny, part, requireBytes, requireInteger } from './bytes.js';
+import {
+  type Column,
+  type ColumnOptions,
+  type ColumnTarget,
+  columnArrays,
+  spreadRecords,
+  targetOf,
+  wantedColumns,
+} from './columns.js';
 import { ArgumentError } from './errors.js';
 import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
@@ -17,6 +26,8 @@ export interface Engine {
   stream(keys: Uint8Array, start: number, end: number, out: Uint8Array, offsets: Uint32Array): StreamWalk;
   /** Several streams, where that is faster than one after the other. */
   streams?(spans: readonly StreamSpan[]): Walked[];
+  /** Columns straight from packed records; false where it cannot, and nothing is done. */
+  columns?(packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]): boolean;
   /** Where it runs as machine code: its bytes. */
   readonly codeBytes?: number;
   /** What it uses of the CPU for many records. */
@@ -129,6 +140,39 @@ export class Unpacker {
     requireApart(engine, part(bytes, 0, used), records);
     if (count > 0) engine.many(bytes, count, distance, records);
     return records;
+  }
+
+  /**
+   * Unpacks fields of `count` records into an array for each field. An element has the fewest of 8, 16, 32 and 64 bits that hold the
+   * field's destination: Uint8Array, Uint16Array, Uint32Array or BigUint64Array, and for signed fields Int8Array … BigInt64Array.
+   * Its value is what the destination's bits hold in the unpacked record.
+   * @param packed at least `(count - 1) * stride + format.packedBytes` bytes, if count is not 0
+   * @returns a property for each column, by the field's name, with an array of `count` elements
+   * @throws ArgumentError as `unpackMany`, and 'A-COLUMN' for a name that no field has, that several have, or that is given twice
+   */
+  unpackColumns(packed: Uint8Array, count: number, options: ColumnOptions = {}): Record<string, Column> {
+    const engine = this.#live();
+    const { packedBytes } = this.format;
+    const { stride, columns, out } = options ?? {};
+    requireInteger(count, 0, constants.MAX_LENGTH, 'count');
+    if (stride !== undefined) requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
+    const wanted = wantedColumns(this.format, columns, out);
+    const distance = stride ?? packedBytes;
+    const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
+    const bytes = part(requireBytes(packed, used, 'packed'), 0, used);
+    const arrays = columnArrays(wanted, count);
+    const targets = wanted.map(({ spec }, i) => targetOf(spec, arrays[i]!));
+    if (
+      overlapAny(
+        [bytes],
+        targets.map((target) => target.bytes),
+        engine.addressOf,
+      )
+    )
+      throw overlappingColumns();
+    if (count > 0 && !engine.columns?.(bytes, count, distance, targets))
+      spreadRecords(this.format, engine.many, { packed: bytes, count, stride: distance }, targets);
+    return Object.fromEntries(wanted.map(({ spec }, i) => [spec.name, arrays[i]!]));
   }
 
   /**
@@ -247,3 +291,6 @@ function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array): void
 
 const overlapping = () =>
   new ArgumentError('A-OVERLAP', 'the packed bytes and out overlap; a record cannot be unpacked over itself');
+
+const overlappingColumns = () =>
+  new ArgumentError('A-OVERLAP', 'a column overlaps the packed bytes or another column');
