@@ -32,7 +32,8 @@ export function requireBytes(value: unknown, length: number, what: string): Uint
   return new Uint8Array(getBuffer.call(value), getByteOffset.call(value), bytes);
 }
 
-function requireAttached(view: Uint8Array, what: string): void {
+/** @throws ArgumentError where the buffer behind a view was transferred */
+export function requireAttached(view: Uint8Array, what: string): void {
   const buffer: ArrayBufferLike = getBuffer.call(view);
   if (types.isSharedArrayBuffer(buffer)) return;
   try {
@@ -106,16 +107,15 @@ export function overlap(
   return rangesMeet(Number(addressOf(a)) + start, end - start, Number(addressOf(b)), bLength);
 }
 
-/** Whether any `out` shares a byte with another one, or with bytes start … end - 1 of any `keys`. */
+/** Whether any of `outs` shares a byte with another of them, or with bytes start … end - 1 of any `keys`. */
 export function overlapAny(
-  spans: readonly { keys: Uint8Array; start: number; end: number; out: Uint8Array }[],
+  packed: readonly { keys: Uint8Array; start: number; end: number }[],
+  outs: readonly Uint8Array[],
   addressOf?: (bytes: Uint8Array) => bigint,
 ): boolean {
   const memories = new Map<ArrayBufferLike | 'shared', Range[]>();
-  for (const { keys, start, end, out } of spans) {
-    addRange(memories, keys, start, end, false, addressOf);
-    addRange(memories, out, 0, byteLength(out), true, addressOf);
-  }
+  for (const { keys, start, end } of packed) addRange(memories, keys, start, end, false, addressOf);
+  for (const out of outs) addRange(memories, out, 0, byteLength(out), true, addressOf);
   for (const ranges of memories.values()) if (outMeetsAny(ranges)) return true;
   return false;
 }

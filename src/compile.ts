@@ -5,9 +5,11 @@ import { contractFor } from './bpf/contract.js';
 import { interpret } from './bpf/interpret.js';
 import { lower } from './bpf/lower.js';
 import { shown } from './bytes.js';
+import type { ColumnTarget } from './columns.js';
 import { ArgumentError, EngineError } from './errors.js';
 import { CodeArena, type Routine } from './exec/arena.js';
 import { BulkLoops, LazyLoop } from './exec/bulk.js';
+import { ColumnLoops } from './exec/columns.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
@@ -19,6 +21,7 @@ import { type StreamWalk, walkKeys } from './format/stream.js';
 import { type Lifted, lift } from './jit/lift.js';
 import { type BulkCode, type MachineCode, TIERS, type Tier } from './jit/target.js';
 import { vectorStreamLoop, vectorStrideLoop } from './jit/x64/bulk.js';
+import { columnLoop } from './jit/x64/columns.js';
 import { lineStrideLoop } from './jit/x64/lines.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { streamsLoop } from './jit/x64/streams.js';
@@ -123,6 +126,7 @@ function isPlaced(routine: Routine): boolean {
 // a record, 0.5 ms for whole lines, which save another 0.2 ns.
 const RECORDS_FOR_A_LOOP = 100_000;
 const RECORDS_FOR_LINES = 2_000_000;
+const RECORDS_FOR_COLUMNS = 10_000;
 
 /** The record routine for few records, and once there are many the format's own loops. */
 function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): Made {
@@ -147,6 +151,13 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
     lines: (distance: number) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
   };
   const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);
+  const columnLoops = new ColumnLoops(home);
+  const columns = (packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]) => {
+    const specs = targets.map(({ spec }) => spec);
+    const make = () => loop('scalar', RECORDS_FOR_COLUMNS, (form) => columnLoop(form, specs, stride, tier()));
+    const key = JSON.stringify([stride, ...specs.map(({ name }) => name)]);
+    return columnLoops.run(key, make, { packed, count, stride, columns: targets.map(({ bytes }) => bytes) });
+  };
   const engine: Engine = {
     name: 'bpf',
     tier,
@@ -156,8 +167,10 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
     many: (packed, count, stride, out) => bulk.stride({ out, packed, count, stride, outStride }),
     stream: (span, offsets) => bulk.stream(span, offsets) as StreamWalk,
     streams: (spans) => bulk.streams(spans) as Walked[],
+    columns,
     dispose() {
       bulk.free();
+      columnLoops.free();
       routine.free();
     },
   };

@@ -13,6 +13,7 @@ export type { Dialect } from './bpf/isa.js';
 export { type LowerOptions, lower } from './bpf/lower.js';
 export type { Instruction, Program } from './bpf/program.js';
 export { readProgram } from './bpf/read.js';
+export type { Column, ColumnOptions } from './columns.js';
 export { compileFormat, createUnpacker, type UnpackerOptions } from './compile.js';
 export { type ElfData, type ElfFunction, type ElfObject, readElf } from './elf/object.js';
 export { type WriteElfOptions, writeElf } from './elf/write.js';

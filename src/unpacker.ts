@@ -2,6 +2,15 @@
 
 import { constants } from 'node:buffer';
 import { byteLength, overlap, overlapAny, part, requireBytes, requireInteger } from './bytes.js';
+import {
+  type Column,
+  type ColumnOptions,
+  type ColumnTarget,
+  columnArrays,
+  spreadRecords,
+  targetOf,
+  wantedColumns,
+} from './columns.js';
 import { ArgumentError } from './errors.js';
 import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
@@ -19,6 +28,8 @@ export interface Engine {
   stream(span: StreamSpan, offsets: Uint32Array): StreamWalk;
   /** Several streams, where that is faster than one after the other. */
   streams?(spans: readonly StreamSpan[]): Walked[];
+  /** Columns straight from packed records; false where it cannot, and nothing is done. */
+  columns?(packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]): boolean;
   /** Where it runs as machine code: its bytes. */
   readonly codeBytes?: number;
   /** What it uses of the CPU for many records. */
@@ -142,6 +153,34 @@ export class Unpacker {
   }
 
   /**
+   * Unpacks fields of `count` records into an array for each field. An element has the fewest of 8, 16, 32 and 64 bits that hold the
+   * field's destination: Uint8Array, Uint16Array, Uint32Array or BigUint64Array, and for signed fields Int8Array … BigInt64Array.
+   * Its value is what the destination's bits hold in the unpacked record.
+   * @param packed at least `(count - 1) * stride + format.packedBytes` bytes, if count is not 0
+   * @returns a property for each column, by the field's name, with an array of `count` elements
+   * @throws ArgumentError as `unpackMany`, and 'A-COLUMN' for a name that no field has, that several have, or that is given twice
+   */
+  unpackColumns(packed: Uint8Array, count: number, options: ColumnOptions = {}): Record<string, Column> {
+    const engine = this.#live();
+    const { packedBytes } = this.format;
+    const { stride, columns, out } = options ?? {};
+    requireInteger(count, 0, constants.MAX_LENGTH, 'count');
+    if (stride !== undefined) requireInteger(stride, 1, constants.MAX_LENGTH, 'stride');
+    const wanted = wantedColumns(this.format, columns, out);
+    const distance = stride ?? packedBytes;
+    const used = count === 0 ? 0 : (count - 1) * distance + packedBytes;
+    const bytes = part(requireBytes(packed, used, 'packed'), 0, used);
+    const arrays = columnArrays(wanted, count);
+    const targets = wanted.map(({ spec }, i) => targetOf(spec, arrays[i]!));
+    const outs = targets.map((target) => target.bytes);
+    if (overlapAny([{ keys: bytes, start: 0, end: used }], outs, engine.addressOf))
+      throw overlappingColumns();
+    if (count > 0 && !engine.columns?.(bytes, count, distance, targets))
+      spreadRecords(this.format, engine.many, { packed: bytes, count, stride: distance }, targets);
+    return Object.fromEntries(wanted.map(({ spec }, i) => [spec.name, arrays[i]!]));
+  }
+
+  /**
    * Unpacks a stream of bcachefs keys, packed and unpacked ones mixed; unpacked ones are copied. Stops at the
    * first malformed key, and when `maxRecords` or `out` is full.
    * @throws ArgumentError with code 'A-FORMAT' if the format is not a bcachefs key format
@@ -171,7 +210,8 @@ export class Unpacker {
     const given: ReturnType<typeof read>[] = [];
     for (let i = 0; i < streams.length; i++) given.push(read(streams[i]));
     const spans = given.map((stream) => this.#streamSpan(stream.keys, stream));
-    if (overlapAny(spans, engine.addressOf)) throw overlapping();
+    const outs = spans.map(({ out }) => out);
+    if (overlapAny(spans, outs, engine.addressOf)) throw overlapping();
     const walks = engine.streams?.(spans) ?? spans.map((span) => walkAlone(engine, span));
     return walks.map(({ walk, offsets }, i) => this.#streamResult(spans[i]!, walk, offsets));
   }
@@ -260,3 +300,6 @@ function requireApart(engine: Engine, packed: Uint8Array, out: Uint8Array, start
 
 const overlapping = () =>
   new ArgumentError('A-OVERLAP', 'the packed bytes and out overlap; a record cannot be unpacked over itself');
+
+const overlappingColumns = () =>
+  new ArgumentError('A-OVERLAP', 'a column overlaps the packed bytes or another column');

@@ -7,12 +7,15 @@ import { type Kind, ROWS, type Row, row } from '../src/bpf/isa.js';
 import { lower } from '../src/bpf/lower.js';
 import { type Instruction, instruction, makeProgram, type Program } from '../src/bpf/program.js';
 import { CodeArena } from '../src/exec/arena.js';
+import { columnOf } from '../src/format/column.js';
 import { defineFormat, type FieldSpec } from '../src/format/define.js';
 import { type Format, SIZES, type Size } from '../src/format/model.js';
 import { lift } from '../src/jit/lift.js';
+import { TIERS } from '../src/jit/target.js';
 import { callTrampoline } from '../src/jit/x64/abi.js';
 import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
 import { vectorStrideLoop } from '../src/jit/x64/bulk.js';
+import { columnLoop } from '../src/jit/x64/columns.js';
 import { cpuProbe } from '../src/jit/x64/cpu.js';
 import { allForms, type Form } from '../src/jit/x64/forms.js';
 import { lineStrideLoop } from '../src/jit/x64/lines.js';
@@ -392,6 +395,9 @@ function emitLoops(format: Format): void {
   if (!lifted) return;
   vectorStrideLoop(lifted);
   lineStrideLoop(lifted, format.packedBytes + 1);
+  const columns = format.fields.slice(0, 8).map(columnOf);
+  for (const tier of TIERS) columnLoop(lifted, columns, format.packedBytes + 1, tier);
+  columnLoop(lifted, columns, 1, 'avx512');
   if (format.keyU64s) streamsLoop(lifted);
 }
 

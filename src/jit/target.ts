@@ -41,6 +41,9 @@ export interface BulkCode {
 /** Words of a fixed-stride loop's state: how many records by vector code, how many after them, and how far apart. */
 export const STRIDE_STATE = { fast: 0, count: 1, stride: 2 } as const;
 
+/** Words of a column loop's state: how many records, how many of them by vector code, and from `columns` on the columns' addresses. */
+export const COLUMN_STATE = { count: 0, fast: 1, columns: 2 } as const;
+
 /**
  * Words of a line loop's state: how many records, how far apart; how many of the last ones have too few bytes behind them for lines,
  * and for the vector loop, whose address follows; whether to store past the caches.

@@ -33,13 +33,13 @@ interface Part {
 }
 
 const ONES = Array.from({ length: LANE_BITS + 1 }, (_, bits) => (1n << BigInt(bits)) - 1n);
-const ones = (bits: number): bigint => ONES[bits]!;
+export const ones = (bits: number): bigint => ONES[bits]!;
 
 /** Bits start … end - 1. */
-const cut = (value: bigint, start: number, end: number): bigint =>
+export const cut = (value: bigint, start: number, end: number): bigint =>
   (value >> BigInt(start)) & ones(end - start);
 
-function maskOf(slices: readonly Slice[]): bigint {
+export function maskOf(slices: readonly Slice[]): bigint {
   let mask = 0n;
   for (const { bits, to } of slices) mask |= ones(bits) << BigInt(to);
   return mask;
@@ -125,7 +125,7 @@ function partsOf(piece: Piece, { byte, bytes }: Span): Part[] | undefined {
 }
 
 /** What of a slice lies in bits start … end - 1 of its value, with `to` counted from start. */
-function clip({ from, bits, to }: Slice, start: number, end: number): Slice[] {
+export function clip({ from, bits, to }: Slice, start: number, end: number): Slice[] {
   const low = Math.max(to, start);
   const high = Math.min(to + bits, end);
   return low < high ? [{ from: from + low - to, bits: high - low, to: low - start }] : [];

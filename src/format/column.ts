@@ -1,0 +1,17 @@
+// A field of many records as one array: the bits of its destination, an element for each record.
+
+import { type Destination, type Field, SIZES, type Size } from './model.js';
+
+export interface ColumnSpec {
+  readonly name: string;
+  /** The bits of the unpacked record that are the value. */
+  readonly to: Destination;
+  /** Whether they are a number in two's complement. */
+  readonly signed: boolean;
+  /** Of an element: the fewest that hold the value. */
+  readonly bytes: Size;
+}
+
+export function columnOf({ name, to, signed }: Field): ColumnSpec {
+  return { name, to, signed, bytes: SIZES.find((size) => size * 8 >= to.bits)! };
+}
