@@ -14,7 +14,7 @@ import { lift } from '../src/jit/lift.js';
 import { TIERS } from '../src/jit/target.js';
 import { callTrampoline } from '../src/jit/x64/abi.js';
 import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
-import { vectorStrideLoop } from '../src/jit/x64/bulk.js';
+import { vectorStreamLoop, vectorStrideLoop } from '../src/jit/x64/bulk.js';
 import { columnLoop } from '../src/jit/x64/columns.js';
 import { cpuProbe } from '../src/jit/x64/cpu.js';
 import { allForms, type Form } from '../src/jit/x64/forms.js';
@@ -398,7 +398,10 @@ function emitLoops(format: Format): void {
   const columns = format.fields.slice(0, 8).map(columnOf);
   for (const tier of TIERS) columnLoop(lifted, columns, format.packedBytes + 1, tier);
   columnLoop(lifted, columns, 1, 'avx512');
-  if (format.keyU64s) streamsLoop(lifted);
+  if (format.keyU64s) {
+    vectorStreamLoop(lifted);
+    streamsLoop(lifted);
+  }
 }
 
 test('every row of the table is emitted by some program, format or loop', () => {
