@@ -66,7 +66,7 @@ export class Builder {
   constant(dst: number, value: Halves): this {
     const signed = signedImmediate(value);
     if (signed !== undefined) return this.immediate('mov64.imm', dst, signed);
-    if (value.high === 0) return this.immediate('mov32.imm', dst, value.low | 0);
+    if (value.high === 0) return this.immediate('mov32.imm', dst, value.low);
     this.#instructions.push(long(row('lddw'), dst, 0, 0, bigintOf(value)));
     return this;
   }

@@ -79,7 +79,7 @@ function fetchFromWindow(
     asm.immediate('lsh64.imm', into, 64 - bits - below).immediate('rsh64.imm', into, 64 - bits);
   } else {
     if (below > 0) asm.immediate('rsh64.imm', into, below);
-    if (above > 0 && exact) asm.immediate('and32.imm', into, onesAt(bits, 0).low | 0);
+    if (above > 0 && exact) asm.immediate('and32.imm', into, onesAt(bits, 0).low);
   }
 }
 

@@ -242,7 +242,7 @@ function storePlain(
 }
 
 function storeConstant(asm: Builder, byte: number, size: Size, value: Halves): void {
-  const immediate = size < 8 ? signExtend(value, Math.min(size * 8, 32)).low | 0 : signedImmediate(value);
+  const immediate = size < 8 ? signExtend(value, Math.min(size * 8, 32)).low : signedImmediate(value);
   if (immediate !== undefined) asm.storeImmediate(size, DST, byte, immediate);
   else asm.constant(VALUE, value).store(8, DST, byte, VALUE);
 }
@@ -250,14 +250,14 @@ function storeConstant(asm: Builder, byte: number, size: Size, value: Halves): v
 /** register &= mask, where only the low `bits` bits of the register matter. */
 function andMask(asm: Builder, register: number, mask: Halves, bits: number): void {
   const immediate = signedImmediate(mask);
-  if (bits <= 32 || mask.high === 0) asm.immediate('and32.imm', register, mask.low | 0);
+  if (bits <= 32 || mask.high === 0) asm.immediate('and32.imm', register, mask.low);
   else if (immediate !== undefined) asm.immediate('and64.imm', register, immediate);
   else asm.constant(SPARE, mask).register('and64.reg', register, SPARE);
 }
 
 function orConstant(asm: Builder, register: number, value: Halves, bits: number): void {
   const immediate = signedImmediate(value);
-  if (bits <= 32) asm.immediate('or32.imm', register, value.low | 0);
+  if (bits <= 32) asm.immediate('or32.imm', register, value.low);
   else if (immediate !== undefined) asm.immediate('or64.imm', register, immediate);
   else asm.constant(SPARE, value).register('or64.reg', register, SPARE);
 }
@@ -328,6 +328,6 @@ function addOffset(asm: Builder, into: number, offset: Halves, width: number): v
 
 function maskLow(asm: Builder, into: number, bits: number): void {
   if (bits === 64) return;
-  if (bits <= 32) asm.immediate('and32.imm', into, onesAt(bits, 0).low | 0);
+  if (bits <= 32) asm.immediate('and32.imm', into, onesAt(bits, 0).low);
   else asm.immediate('lsh64.imm', into, 64 - bits).immediate('rsh64.imm', into, 64 - bits);
 }

@@ -106,9 +106,9 @@ class Lifting {
 
   constructor(contract: Contract) {
     this.#contract = contract;
-    contract.args.forEach((arg, region) => {
-      if (arg?.kind === 'memory') this.#registers[region + 1] = { region, offset: 0 };
-    });
+    for (let region = 0; region < contract.args.length; region++) {
+      if (contract.args[region]?.kind === 'memory') this.#registers[region + 1] = { region, offset: 0 };
+    }
     this.#registers[FRAME_POINTER] = { region: STACK, offset: 0 };
   }
 
@@ -214,7 +214,7 @@ class Lifting {
 
 function movePointer({ region, offset }: Pointer, op: string, operand: MaybeSum): Value {
   if (!operand || !isConstant(operand)) return undefined;
-  const distance = (operand.plus.high | 0) * 2 ** 32 + operand.plus.low;
+  const distance = operand.plus.high * 2 ** 32 + (operand.plus.low >>> 0);
   if (!Number.isSafeInteger(distance)) return undefined;
   if (op === 'add') return { region, offset: offset + distance };
   return op === 'sub' ? { region, offset: offset - distance } : undefined;

@@ -39,16 +39,22 @@ export interface Reach {
 export const topOf = (state: State): Frame => state.frames[state.frames.length - 1]!;
 
 /** What a program finds when it is called under a contract. */
-export function entryState(contract: Contract): State {
+export function entryState({ args, writesAll = [] }: Contract): State {
   const frame = newFrame(0, -1);
-  const lengths = contract.args.map((arg) => (arg?.kind === 'buffer' ? lengthOf(arg) : undefined));
-  const regions = contract.args.map((arg, i) => regionOf(arg, i));
-  contract.args.forEach((arg, i) => {
+  const lengths: (Lazy | undefined)[] = [];
+  const regions: (Region | undefined)[] = [];
+  const tracked: (written.Written | undefined)[] = [];
+  // Not by `map`: it takes 0.2 µs for a frozen array.
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i];
+    lengths.push(arg?.kind === 'buffer' ? lengthOf(arg) : undefined);
+    regions.push(regionOf(arg, i));
+    tracked.push(writesAll.includes(i) ? written.NOTHING : undefined);
+  }
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i];
     if (arg) frame.registers[i + 1] = argumentValue(arg, regions, lengths, i);
-  });
-  const tracked = contract.args.map((_, i) =>
-    contract.writesAll?.includes(i) ? written.NOTHING : undefined,
-  );
+  }
   return { index: 0, frames: [frame], written: tracked, lengths, reaches: [] };
 }
 

@@ -1,6 +1,7 @@
 // Instructions in a row, with labels, and constants behind them. A jump is kept apart until the end: all start short,
 // and those that do not reach their label grow, which may push others out of reach, until nothing changes.
 
+import { halvesOf, isZero, signedImmediate } from '../../halves.js';
 import { ByteBuffer } from './byte-buffer.js';
 import { encode, formFor } from './encode.js';
 import { type Condition, type Form, formsOf } from './forms.js';
@@ -99,12 +100,12 @@ export class Assembler {
 
   /** Puts a 64-bit constant into a register in the fewest bytes; changes flags. */
   loadImmediate(number: number, value: bigint): void {
-    const unsigned = BigInt.asUintN(64, value);
-    const signed = Number(BigInt.asIntN(64, value));
-    if (unsigned === 0n) this.emit('xor', register(number, 32), register(number, 32));
-    else if (unsigned < 1n << 32n) this.emit('mov', register(number, 32), Number(unsigned));
-    else if (signed >= -(2 ** 31) && signed < 0) this.emit('mov', register(number), signed);
-    else this.emit('mov', register(number), unsigned);
+    const halves = halvesOf(value);
+    const signed = signedImmediate(halves);
+    if (isZero(halves)) this.emit('xor', register(number, 32), register(number, 32));
+    else if (halves.high === 0) this.emit('mov', register(number, 32), halves.low >>> 0);
+    else if (signed !== undefined) this.emit('mov', register(number), signed);
+    else this.emit('mov', register(number), BigInt.asUintN(64, value));
   }
 
   label(): Label {

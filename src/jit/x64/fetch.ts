@@ -197,7 +197,7 @@ function fetchByWindow(
   window: Window,
 ): void {
   const { bits, to, signed, bigEndian } = run;
-  const [number] = registers as [number];
+  const number = registers[0]!;
   const method = methodFor(run, window);
   const width = widthFor(run, wide, window);
   if (isSignedCell(run, window)) {
@@ -254,10 +254,10 @@ function mask(asm: Assembler, registers: readonly number[], wanted: Halves): voi
   const [number, spare] = registers as [number, number];
   const low = register(number, 32);
   if (wanted.high === 0) {
-    if (wanted.low === 0xffff_ffff) asm.emit('mov', low, low);
+    if (wanted.low === -1) asm.emit('mov', low, low);
     else if (wanted.low === 0xff) asm.emit('movzx', low, register(number, 8));
     else if (wanted.low === 0xffff) asm.emit('movzx', low, register(number, 16));
-    else asm.emit('and', low, wanted.low);
+    else asm.emit('and', low, wanted.low >>> 0);
     return;
   }
   const immediate = signedImmediate(wanted);

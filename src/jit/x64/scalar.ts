@@ -19,13 +19,16 @@ export function assembleScalar(lifted: Lifted): Assembly {
   const target = ARGUMENTS[output.index]!;
   const free = VOLATILE.filter((number) => number !== source.base && number !== target);
   const words = wordsOf(lifted);
+  const constants: Word[] = [];
   for (const word of words) {
-    if (word.slices.length === 0) continue;
+    if (word.slices.length === 0) {
+      constants.push(word);
+      continue;
+    }
     make(asm, source, word, free);
     const bits = (word.size * 8) as Bits;
     asm.emit('mov', memory(bits, target, word.byte), register(RAX, bits));
   }
-  const constants = words.filter(({ slices }) => slices.length === 0);
   for (const word of constants) if (!isZero(word.plus) || r0 !== 0n) storeConstant(asm, target, word);
   asm.loadImmediate(RAX, r0);
   if (r0 === 0n) {
@@ -40,14 +43,19 @@ export function assembleScalar(lifted: Lifted): Assembly {
 
 /** Puts the value of a word into `registers[0]`; what lies above it may be anything. */
 function make(asm: Assembler, source: Source, word: Word, registers: readonly number[]): void {
-  const [number, ...others] = registers as [number, ...number[]];
+  const value = registers[0]!;
   const wide = word.narrow ? 32 : 64;
-  runsOf(word, source.bytes).forEach((run, i) => {
-    fetch(asm, source, run, wide, i === 0 ? registers : others);
-    if (i > 0) asm.emit('or', register(number, wide), register(others[0]!, wide));
-  });
+  const runs = runsOf(word, source.bytes);
+  fetch(asm, source, runs[0]!, wide, registers);
+  if (runs.length > 1) {
+    const others = registers.slice(1);
+    for (let i = 1; i < runs.length; i++) {
+      fetch(asm, source, runs[i]!, wide, others);
+      asm.emit('or', register(value, wide), register(others[0]!, wide));
+    }
+  }
   addConstant(asm, word, wide, registers);
-  if (word.low !== 0) asm.emit('add', register(number, 8), word.low);
+  if (word.low !== 0) asm.emit('add', register(value, 8), word.low);
 }
 
 function addConstant(
@@ -71,7 +79,7 @@ function addConstant(
 
 /** Stores a constant that an immediate can carry. */
 function storeConstant(asm: Assembler, target: number, { byte, size, plus }: Word): void {
-  asm.emit('mov', memory((size * 8) as Bits, target, byte), size < 4 ? plus.low : plus.low | 0);
+  asm.emit('mov', memory((size * 8) as Bits, target, byte), plus.low);
 }
 
 /** A bit's number when the input is read as one big-endian number. */
@@ -104,10 +112,10 @@ function runsOf({ slices, signed, size }: Word, bytes: number): Run[] {
 
 /** Slices over one distance, lowest first, as one run; as two, if the topmost is signed and others are apart from it. */
 function runsAt(slices: readonly Slice[], bigEndian: boolean, signed: boolean, size: number): Run[] {
-  const [first, last] = [slices[0], slices.at(-1)];
+  const [first, last] = [slices[0], slices[slices.length - 1]];
   if (!first || !last) return [];
   const bits = last.to + last.bits - first.to;
-  const isWhole = slices.reduce((sum, slice) => sum + slice.bits, 0) === bits;
+  const isWhole = slices.length === 1 || slices.reduce((sum, slice) => sum + slice.bits, 0) === bits;
   if (signed && !isWhole)
     return [...runsAt(slices.slice(0, -1), bigEndian, false, size), ...runsAt([last], bigEndian, true, size)];
   const { from, to } = first;

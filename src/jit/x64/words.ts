@@ -73,7 +73,7 @@ function appendParts(parts: Part[], piece: Piece): void {
   const plus = halvesOf(piece.plus);
   const low = { low: plus.low, high: 0 };
   // A constant of 64 bits is long; as two halves it is not, if the slices and carries keep to the lower one.
-  if (size === 8 && slices.length > 0 && plus.high > 0 && !signed && sumFits(maskOf(slices), low, 32)) {
+  if (size === 8 && slices.length > 0 && plus.high !== 0 && !signed && sumFits(maskOf(slices), low, 32)) {
     parts.push(partOf(byte, 4, slices, false, low));
     parts.push(partOf(byte + 4, 4, [], false, { low: plus.high, high: 0 }));
   } else {
