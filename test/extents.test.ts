@@ -37,45 +37,43 @@ test.each([
   { granules: 256, longest: 3, steps: 5000, seed: 2 },
   { granules: 6000, longest: 500, steps: 3000, seed: 3 },
   { granules: 6000, longest: 2000, steps: 3000, seed: 4 },
-])('in $granules granules, up to $longest at once: they are taken where they are free, at the multiples asked for, and join when they come back', ({
-  granules,
-  longest,
-  steps,
-  seed,
-}) => {
-  const random = seeded(seed);
-  const free = new Extents();
-  const model = new Model(granules);
-  free.give(0, granules);
-  const taken: { start: number; length: number }[] = [];
-  for (let i = 0; i < steps; i++) {
-    const runs = model.runs();
-    expect({ runs: free.runs, granules: free.granules }).toEqual({
-      runs: runs.length,
-      granules: runs.reduce((sum, length) => sum + length, 0),
-    });
-    if (random(2) && taken.length > 0) {
-      const [back] = taken.splice(random(taken.length), 1);
-      model.used.fill(0, back!.start, back!.start + back!.length);
-      free.give(back!.start, back!.length);
-      continue;
+])(
+  'in $granules granules, up to $longest at once: they are taken where they are free, at the multiples asked for, and join when they come back',
+  ({ granules, longest, steps, seed }) => {
+    const random = seeded(seed);
+    const free = new Extents();
+    const model = new Model(granules);
+    free.give(0, granules);
+    const taken: { start: number; length: number }[] = [];
+    for (let i = 0; i < steps; i++) {
+      const runs = model.runs();
+      expect({ runs: free.runs, granules: free.granules }).toEqual({
+        runs: runs.length,
+        granules: runs.reduce((sum, length) => sum + length, 0),
+      });
+      if (random(2) && taken.length > 0) {
+        const [back] = taken.splice(random(taken.length), 1);
+        model.used.fill(0, back!.start, back!.start + back!.length);
+        free.give(back!.start, back!.length);
+        continue;
+      }
+      const [length, multiple] = [1 + random(longest), 2 ** random(9)];
+      const start = free.take(length, multiple);
+      if (start === undefined) {
+        expect(model.longest()).toBeLessThan(Math.ceil((length * 9) / 8) + multiple);
+        if (multiple === 1 && length < 64) expect(model.hasRoom(length, 1)).toBe(false);
+        continue;
+      }
+      expect(start % multiple).toBe(0);
+      expect(model.isFree(start, length)).toBe(true);
+      model.used.fill(1, start, start + length);
+      taken.push({ start, length });
     }
-    const [length, multiple] = [1 + random(longest), 2 ** random(9)];
-    const start = free.take(length, multiple);
-    if (start === undefined) {
-      expect(model.longest()).toBeLessThan(Math.ceil((length * 9) / 8) + multiple);
-      if (multiple === 1 && length < 64) expect(model.hasRoom(length, 1)).toBe(false);
-      continue;
-    }
-    expect(start % multiple).toBe(0);
-    expect(model.isFree(start, length)).toBe(true);
-    model.used.fill(1, start, start + length);
-    taken.push({ start, length });
-  }
-  for (const { start, length } of taken) free.give(start, length);
-  expect(free.runs).toBe(1);
-  expect(free.take(granules)).toBe(0);
-});
+    for (const { start, length } of taken) free.give(start, length);
+    expect(free.runs).toBe(1);
+    expect(free.take(granules)).toBe(0);
+  },
+);
 
 test('the best fit of small sizes is taken, and what is left of it stays free', () => {
   const free = new Extents();
