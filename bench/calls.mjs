@@ -14,7 +14,7 @@ const TOGETHER = 4;
 const WARM_MS = 30;
 
 /** Times functions in turns: rows of { title, ns, median }. */
-function compare(runs, { rounds, random }) {
+export function compare(runs, { rounds, random }) {
   const lanes = Object.entries(runs).map(([title, run]) => ({ title, sample: timer(run), times: [] }));
   for (const { sample } of lanes) {
     const until = performance.now() + WARM_MS;

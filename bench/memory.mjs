@@ -146,7 +146,7 @@ const bytes = (count) =>
 const percent = (part) => `${(part * 100).toFixed(1)} %`;
 const us = (time) => (time === undefined ? '-' : time.toFixed(2));
 
-function report({ machine: where, origin, lengths, results, linux, published, calls }) {
+export function report({ machine: where, origin, lengths, results, linux, published, calls }) {
   const [, , half, , , longest] = lengths;
   const heading = [
     '',

@@ -17,7 +17,16 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { perfMap, SymbolFile } from '../src/exec/symbols.js';
 import { formatLabel } from '../src/format/label.js';
-import { bkeyFormat, defineFormat } from '../src/index.js';
+import {
+  assemble,
+  bkeyFormat,
+  CodeArena,
+  compileFormat,
+  compileX64,
+  defineFormat,
+  emitNative,
+  verify,
+} from '../src/index.js';
 
 let folder: string;
 beforeEach(() => {
@@ -91,6 +100,50 @@ describe('the file of names', () => {
 
   it.each([false, 1, '', 'a\0b', {}, null])('is not %j', (symbols) => {
     expect(() => new SymbolFile(symbols)).toThrow(expect.objectContaining({ code: 'A-SYMBOLS' }));
+  });
+});
+
+describe('an arena with symbols', () => {
+  const format = (bits: number) =>
+    bkeyFormat({ keyU64s: 1, bitsPerField: [bits, 0, 0, 0, 0, 0], fieldOffset: [0n, 0n, 0n, 0n, 0n, 0n] });
+  const linesOf = (path: string) => readFileSync(path, 'latin1').trimEnd().split('\n');
+
+  it('has the address, length and name of each routine in the file as it is placed, and of what replaces it', () => {
+    const path = join(folder, 'map');
+    const arena = new CodeArena({ name: 'with-symbols', symbols: path });
+    const [one, two] = arena.placeAll([compileFormat(format(8)), emitNative(format(16))]);
+    const named = () => arena.layout().flatMap(({ extents }) => extents);
+    const text = ({ address, length, name }: ReturnType<typeof named>[0]) =>
+      `${address.toString(16)} ${length.toString(16)} ${name}`;
+    expect(linesOf(path)).toEqual(named().map(text));
+    expect(named().map(({ name }) => name)).toEqual(['unpack[inode:8]', 'unpack[inode:16]']);
+    arena.place(compileFormat(format(8)));
+    expect(linesOf(path)).toHaveLength(2);
+    arena.replace(two!, compileFormat(format(24)));
+    expect(linesOf(path).at(-1)).toBe(text(named().find(({ name }) => name === 'unpack[inode:24]')!));
+    one!.call([new Uint8Array(40), new Uint8Array(8)]);
+    expect(linesOf(path).at(-1)).toMatch(/ call_trampoline$/);
+    const lines = linesOf(path);
+    arena.dispose();
+    expect(linesOf(path)).toEqual(lines);
+  });
+
+  it('is not made where the file is a trap, and leaves nothing behind', () => {
+    symlinkSync(join(folder, 'victim'), join(folder, 'map'));
+    const options = { name: 'no-symbols', symbols: join(folder, 'map') };
+    expect(() => new CodeArena(options)).toThrow(expect.objectContaining({ code: 'E-SYMBOLS' }));
+    expect(readFileSync('/proc/self/maps', 'latin1')).not.toContain('no-symbols');
+  });
+
+  it('asks for no name where there are none', () => {
+    const code = compileX64(verify(assemble('r0 = 0\nexit'), { args: [] }), {
+      name: () => {
+        throw new Error('nobody wants to know');
+      },
+    });
+    const arena = new CodeArena();
+    expect(arena.place(code).call([])).toBe(0n);
+    arena.dispose();
   });
 });
 

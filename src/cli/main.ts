@@ -9,6 +9,7 @@ import { conformanceCommand } from './conformance.js';
 import { demoCommand } from './demo.js';
 import { disasmCommand } from './disasm.js';
 import { keysCommand } from './keys.js';
+import { memoryCommand } from './memory.js';
 import { nodesCommand } from './nodes.js';
 import { type Command, EXIT, parseCommandLine, UsageError } from './options.js';
 import { Output } from './output.js';
@@ -24,6 +25,7 @@ const COMMANDS: readonly Command[] = [
   runCommand,
   verifyCommand,
   conformanceCommand,
+  memoryCommand,
   benchCommand,
   demoCommand,
 ];

@@ -322,9 +322,10 @@ export class CodeArena {
   /** Code with its name where profilers find it. */
   #publish(pieces: readonly Piece[]): Copy[] {
     const copies = this.#copies.put(pieces);
+    if (!this.#symbols) return copies;
     try {
       const fresh = new Set(copies.filter(({ users }) => users === 1));
-      this.#symbols?.add(Array.from(fresh, (copy) => this.#extentOf(copy)));
+      this.#symbols.add(Array.from(fresh, (copy) => this.#extentOf(copy)));
       return copies;
     } catch (error) {
       for (const copy of copies) this.#drop(copy);

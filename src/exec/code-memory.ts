@@ -12,8 +12,8 @@ import { MemfdPages, MprotectPages, PAGE_BYTES, type Pages, type Strategy } from
 export const CHUNK_BYTES = 64 * 1024;
 /** An arena has at most so many addresses; fewer where the system does not give as many (ulimit -v). */
 const REGION_BYTES = 2 ** 30;
-/** An arena grows by a sixteenth of what it has, and keeps as much of empty chunks. */
-const GROWTH_SHIFT = 4;
+/** An arena grows by a thirty-second of what it has, and keeps as many empty chunks beside those in use. */
+const GROWTH_SHIFT = 5;
 
 export interface CodeMemoryOptions {
   readonly name: string;
@@ -106,11 +106,6 @@ export class CodeMemory {
     }
     this.#count(start, granules, 1);
     return start * this.granule;
-  }
-
-  /** Sees to it that so many bytes are free, in one step. */
-  prepare(length: number): void {
-    if (length > this.freeBytes) this.#grow((length - this.freeBytes) / this.granule);
   }
 
   /**
@@ -227,7 +222,7 @@ export class CodeMemory {
 
   /** Keeps some empty chunks, and half of those when there are more, so that the same are not given and taken all the time. */
   #shrink(): void {
-    const kept = 2 + (this.#chunks >> GROWTH_SHIFT);
+    const kept = 2 + ((this.#chunks - this.#empty.size) >> GROWTH_SHIFT);
     if (this.#empty.size <= kept) return;
     const given = [...this.#empty].sort((a, b) => a - b).slice(kept >> 1);
     for (const [first, count] of runsOf(given)) this.#giveBack(first, count);

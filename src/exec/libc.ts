@@ -20,10 +20,37 @@ const SYS_MEMBARRIER = 324;
 const MEMBARRIER = { syncCore: 1 << 5, registerSyncCore: 1 << 6 };
 const RESERVED = MAP.private | MAP.anonymous | MAP.noReserve;
 
-/** What to do where the way of `how` to executable memory is closed. */
-const OTHER_WAY = {
-  memfd: "where only this way is closed, new CodeArena({ strategy: 'mprotect' }) goes another",
-  mprotect: 'there is no other way to executable memory here: use the engine interpreter or reference',
+const OTHER_WAY = "where only this way is closed, new CodeArena({ strategy: 'mprotect' }) goes another";
+const NO_WAY = "there is no other way to executable memory here: use the engine 'interpreter' or 'reference'";
+const NO_MEMORY = 'memory has run out, or ulimit -v or vm.max_map_count is too low';
+const SECCOMP = 'a seccomp filter forbids it';
+/** What a refusal comes of and what to do about it, by the call and the error. */
+const ADVICE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  memfd_create: {
+    EACCES: `vm.memfd_noexec forbids executable files in memory; ${OTHER_WAY}`,
+    EPERM: `${SECCOMP}; ${OTHER_WAY}`,
+    ENOSYS: `${SECCOMP}; ${OTHER_WAY}`,
+    EMFILE: 'this process has as many files open as it may: see ulimit -n',
+    ENFILE: 'the system has as many files open as it may: see fs.file-max',
+  },
+  'mapping code as read+execute': {
+    EACCES: `SELinux (execmem) may forbid it, or a file system for memory that is mounted noexec; ${OTHER_WAY}`,
+    EPERM: `vm.memfd_noexec or ${SECCOMP}; ${OTHER_WAY}`,
+    ENOMEM: NO_MEMORY,
+  },
+  'making code memory executable by mprotect': {
+    EACCES: `PR_SET_MDWE, SELinux (execmem) or ${SECCOMP}; strategy 'memfd' may be allowed, else ${NO_WAY}`,
+    EPERM: `${SECCOMP}; strategy 'memfd' may be allowed, else ${NO_WAY}`,
+    ENOMEM: NO_MEMORY,
+  },
+  'mapping memory': { ENOMEM: NO_MEMORY },
+  'giving code memory back': { ENOMEM: NO_MEMORY, EPERM: 'its mapping is sealed' },
+  'writing code': { ENOSPC: NO_MEMORY, ENOMEM: NO_MEMORY, EFBIG: 'see ulimit -f' },
+  'membarrier(SYNC_CORE)': {
+    EINVAL: 'threads can share code memory from Linux 4.16 on; make an arena for each thread',
+    EPERM: `${SECCOMP}; make an arena for each thread`,
+    ENOSYS: `${SECCOMP}; make an arena for each thread`,
+  },
 };
 
 /** An argument of native code: a buffer goes as its address, a bigint as itself. */
@@ -136,18 +163,17 @@ function load(): Libc {
     const errno = koffi.errno();
     return Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
   };
-  const failure = (what: string, advice: string) =>
-    new EngineError('E-SYSTEM', `${what} was refused (${errorName()}); ${advice}`);
+  const failure = (what: string) => {
+    const name = errorName();
+    const advice = ADVICE[what]?.[name];
+    return new EngineError('E-SYSTEM', `${what} was refused (${name})${advice ? `: ${advice}` : ''}`);
+  };
   return {
     memfd(name) {
       const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
       let fd: number = memfdCreate(name, flags | MFD_EXEC);
       if (fd < 0 && koffi.errno() === koffi.os.errno.EINVAL) fd = memfdCreate(name, flags); // before Linux 6.3
-      if (fd < 0)
-        throw failure(
-          'memfd_create',
-          `executable memory needs it: EACCES comes of vm.memfd_noexec = 2, EPERM and ENOSYS of a seccomp filter, EMFILE of too many open files; ${OTHER_WAY.memfd}`,
-        );
+      if (fd < 0) throw failure('memfd_create');
       return fd;
     },
     reserve(length) {
@@ -156,46 +182,39 @@ function load(): Libc {
     },
     reserveAgain(address, length) {
       if (map(address, length, PROT.none, RESERVED | MAP.fixed, -1, 0) === MAP_FAILED)
-        throw failure('giving code memory back', 'its mapping may be sealed');
+        throw failure('giving code memory back');
     },
     mapCode(fd, offset, address, length) {
       if (map(address, length, PROT.read | PROT.exec, MAP.shared | MAP.fixed, fd, offset) === MAP_FAILED)
-        throw failure(
-          'mapping code as read+execute',
-          `EPERM comes of vm.memfd_noexec or a seccomp filter, EACCES of SELinux (execmem), ENOMEM of vm.max_map_count or ulimit -v; ${OTHER_WAY.memfd}`,
-        );
+        throw failure('mapping code as read+execute');
     },
     mapWritable(address, length) {
       const anonymous = MAP.private | MAP.anonymous | MAP.fixed;
       if (map(address, length, PROT.read | PROT.write, anonymous, -1, 0) === MAP_FAILED)
-        throw failure('mapping memory', 'ENOMEM comes of ulimit -v, vm.max_map_count or too little memory');
+        throw failure('mapping memory');
     },
     protect(address, length, access) {
       const prot = access === 'write' ? PROT.read | PROT.write : PROT.read | PROT.exec;
       if (mprotect(address, length, prot) !== 0)
-        throw failure(
-          `making code memory ${access === 'write' ? 'writable' : 'executable'} by mprotect`,
-          `PR_SET_MDWE, SELinux (execmem, execmod) or a seccomp filter may forbid it; ${OTHER_WAY.mprotect}`,
-        );
+        throw failure(`making code memory ${access === 'write' ? 'writable' : 'executable'} by mprotect`);
     },
     unmap(address, length) {
-      if (munmap(address, length) !== 0) throw failure('munmap', 'this is a bug');
+      if (munmap(address, length) !== 0) throw failure('munmap');
     },
     write(fd, bytes, length, offset) {
       const written = Number(pwrite(fd, bytes, length, offset));
-      if (written < 0) throw failure('writing code', 'ENOSPC and ENOMEM mean that memory has run out');
+      if (written < 0) throw failure('writing code');
       if (written < length)
         throw new EngineError('E-SYSTEM', `only ${written} of ${length} bytes of code could be written`);
     },
     punchHole(fd, offset, length) {
       if (fallocate(fd, FALLOC.punchHole | FALLOC.keepSize, offset, length) !== 0)
-        throw failure('giving pages of the code file back', 'a seccomp filter may forbid fallocate');
+        throw failure('giving pages of the code file back');
     },
     holds: (address, bytes, length) => memcmp(bytes, address, length) === 0,
     sealFile(fd) {
       const seals = SEALS.write | SEALS.grow | SEALS.shrink | SEALS.seal;
-      if (fcntl(fd, F_ADD_SEALS, seals) !== 0)
-        throw failure('sealing the code file', 'somebody else maps it writable');
+      if (fcntl(fd, F_ADD_SEALS, seals) !== 0) throw failure('sealing the code file');
     },
     sealMapping(address, length) {
       return BigInt(syscall3(SYS_MSEAL, address, length, 0)) === 0n;
@@ -204,11 +223,7 @@ function load(): Libc {
       if (membarrier(MEMBARRIER.syncCore) === 0) return;
       // The process has to register once; doing so again is harmless.
       const done = membarrier(MEMBARRIER.registerSyncCore) === 0 && membarrier(MEMBARRIER.syncCore) === 0;
-      if (!done)
-        throw failure(
-          'membarrier(SYNC_CORE)',
-          'threads can share code memory from Linux 4.16 on, where no seccomp filter forbids membarrier; else make an arena for each thread',
-        );
+      if (!done) throw failure('membarrier(SYNC_CORE)');
     },
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
     copyFrom(address, length) {
