@@ -13,6 +13,7 @@ import { ColumnLoops } from './exec/columns.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callStream, callStride, loopsIn } from './exec/run.js';
+import { TableCalls } from './exec/table.js';
 import { requireFormat } from './format/define.js';
 import type { Format } from './format/model.js';
 import { referenceUnpack } from './format/reference.js';
@@ -25,6 +26,7 @@ import { lineStrideLoop } from './jit/x64/lines.js';
 import { compileX64 } from './jit/x64/lower.js';
 import { streamsLoop } from './jit/x64/streams.js';
 import { emitNative } from './native/emit.js';
+import { tableOf } from './table/table.js';
 import { ENGINES, type Engine, type EngineName, Unpacker, type Walked } from './unpacker.js';
 import type { VerifiedProgram } from './verifier/verified.js';
 import { verify } from './verifier/verify.js';
@@ -77,6 +79,8 @@ function makeEngine(format: Format, engine: EngineName, arena?: CodeArena, tier?
       return bpfEngine(format, arena, tier);
     case 'native':
       return nativeEngine(format, arena);
+    case 'table':
+      return tableEngine(format, arena);
     case 'interpreter':
       return interpreterEngine(format);
     case 'reference':
@@ -175,6 +179,26 @@ function nativeEngine(format: Format, arena: CodeArena | undefined): Engine {
       return callStream(home, loops.stream, routine, run) as StreamWalk;
     },
     dispose: () => routine.free(),
+  };
+}
+
+/** No code of its own: one routine serves all formats. */
+function tableEngine(format: Format, arena: CodeArena | undefined): Engine {
+  requireTier('avx512');
+  const { kind, bytes } = tableOf(format);
+  const home = homeOf(arena);
+  const loops = loopsIn(home);
+  const { packedBytes, unpackedBytes: outStride, keyU64s = 0 } = format;
+  const calls = new TableCalls(home, kind, bytes, packedBytes, outStride);
+  return {
+    name: 'table',
+    tier: () => 'avx512',
+    addressOf: libc().addressOf,
+    many: (packed, count, stride, out) => calls.stride({ out, packed, count, stride, outStride }),
+    stream(keys, start, end, out, offsets) {
+      return calls.stream(loops.stream, { out, keys, start, end, keyU64s, offsets }) as StreamWalk;
+    },
+    dispose() {},
   };
 }
 

@@ -27,10 +27,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'bpf/contract.ts',
   ],
   exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts', 'bpf/arguments.ts', 'bpf/helper.ts'],
+  table: ['format', 'jit/target.ts'],
   kernel: ['bpf', 'elf/btf.ts', 'exec/libc.ts'],
   'columns.ts': ['format'],
   'unpacker.ts': ['format', 'columns.ts'],
-  'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'columns.ts', 'unpacker.ts'],
+  'compile.ts': ['format', 'bpf', 'verifier', 'jit', 'native', 'exec', 'table', 'columns.ts', 'unpacker.ts'],
   'unsafe.ts': ['bpf', 'verifier'],
   'index.ts': [
     'format',
@@ -93,6 +94,7 @@ it('only the verifier and unsafeTrust make verified programs, and only back ends
     'jit/x64/loops.ts',
     'jit/x64/lower.ts',
     'jit/x64/streams.ts',
+    'jit/x64/table.ts',
     'native/emit.ts',
   ]);
 });

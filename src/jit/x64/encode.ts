@@ -17,6 +17,7 @@ import { FORMS, type Form, type OperandKind } from './forms.js';
 import {
   type Bits,
   Masked,
+  MaskedMemory,
   MaskRegister,
   Memory,
   type Operand,
@@ -74,6 +75,7 @@ function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: 
     case 'rm':
       return (operand instanceof Memory && operand.bits === bits) || isRegister(operand, bits, form);
     case 'm':
+      if (operand instanceof MaskedMemory) return maskable && operand.memory.bits === bits;
       return operand instanceof Memory && (bits === 0 || operand.bits === bits);
     case '1':
       return operand === 1;
@@ -119,7 +121,7 @@ export interface Places {
   reg?: Register | MaskRegister;
   rm?: Register | Memory;
   vvvv?: Register;
-  masked?: Masked;
+  masked?: { readonly mask: number; readonly others: 'clear' | 'keep' };
   inOpcode?: Register;
   immediate: number | bigint;
 }
@@ -133,7 +135,10 @@ function placesOf(form: Form, operands: readonly Operand[]): Places {
       places.reg = operand instanceof Masked ? operand.register : (operand as Register | MaskRegister);
       if (operand instanceof Masked) places.masked = operand;
     } else if (role === 'v') places.vvvv = operand as Register;
-    else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
+    else if (operand instanceof MaskedMemory) {
+      places.rm = operand.memory;
+      places.masked = { mask: operand.mask, others: 'keep' };
+    } else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
     else if (role === 'o') places.inOpcode = operand as Register;
     else if (typeof operand === 'number' || typeof operand === 'bigint') places.immediate = operand;
   }
@@ -204,5 +209,6 @@ function describe(operand: Operand): string {
   if (operand instanceof Register) return `register ${operand.number} of ${operand.bits} bits`;
   if (operand instanceof MaskRegister) return `k${operand.number}`;
   if (operand instanceof Masked) return `${describe(operand.register)} under k${operand.mask}`;
+  if (operand instanceof MaskedMemory) return `${describe(operand.memory)} under k${operand.mask}`;
   return operand instanceof Memory ? `memory of ${operand.bits} bits` : String(operand);
 }
