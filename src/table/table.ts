@@ -138,61 +138,67 @@ function runOf(field: Field, bits: number, packedBytes: number): Run {
   return { bytes, low: from % 8, bits };
 }
 
-/** Bytes of units in the lanes; undefined where there is no room. */
-function placeUnits(units: readonly Unit[], kind: Table['kind']): Map<Unit, number> | undefined {
-  if (kind === 'plain' && units.some(({ cut }) => cut)) return undefined;
-  const places = new Map<Unit, number>();
+/** Where in the lanes each unit is; undefined where there is no room. */
+function placesOf(units: readonly Unit[], kind: Table['kind']): readonly number[] | undefined {
+  const isPlain = kind === 'plain';
+  if (isPlain && units.some(({ cut }) => cut)) return undefined;
+  const places = new Array<number>(units.length);
   const used = new Uint8Array(TABLE_ROW_BYTES);
-  const isFree = (at: number, bytes: number) => {
-    for (let i = at; i < at + bytes; i++) if (used[i] !== 0) return false;
-    return true;
-  };
-  const ordered = [...units].sort((a, b) => b.bytes - a.bytes);
-  if (kind === 'plain') ordered.sort((a, b) => Number(b.carries) - Number(a.carries));
-  for (const unit of ordered) {
-    const bytes = kind === 'plain' ? unit.bytes : sizeOf(unit);
-    const step = kind === 'plain' ? 1 : bytes;
-    let at = 0;
-    if (kind === 'plain' && unit.carries) at = LANE_BYTES - bytes;
-    const next = kind === 'plain' && unit.carries ? LANE_BYTES : step;
-    while (at + bytes <= TABLE_ROW_BYTES && !(inLane(at, bytes) && isFree(at, bytes))) at += next;
-    if (at + bytes > TABLE_ROW_BYTES) return undefined;
+  const atEnd = (unit: Unit) => isPlain && unit.carries;
+  const rank = (unit: Unit) => unit.bytes + (atEnd(unit) ? LANE_BYTES : 0);
+  const ordered = [...units.keys()].sort((a, b) => rank(units[b]!) - rank(units[a]!));
+  for (const index of ordered) {
+    const unit = units[index]!;
+    const bytes = isPlain ? unit.bytes : sizeOf(unit);
+    const step = atEnd(unit) ? LANE_BYTES : isPlain ? 1 : bytes;
+    let at = atEnd(unit) ? LANE_BYTES - bytes : 0;
+    while (at < TABLE_ROW_BYTES && !isFree(used, at, bytes)) at += step;
+    if (at >= TABLE_ROW_BYTES) return undefined;
     used.fill(1, at, at + bytes);
-    places.set(unit, at);
+    places[index] = at;
   }
   return places;
 }
 
+/** Whether bytes are in one lane, and not used. */
+function isFree(used: Uint8Array, at: number, bytes: number): boolean {
+  if ((at % LANE_BYTES) + bytes > LANE_BYTES) return false;
+  for (let i = at; i < at + bytes; i++) if (used[i] !== 0) return false;
+  return true;
+}
+
 const sizeOf = ({ bytes }: Unit): Size => SIZES.find((size) => size >= bytes)!;
-const inLane = (at: number, bytes: number): boolean => (at % LANE_BYTES) + bytes <= LANE_BYTES;
 
 function fill(units: readonly Unit[], kind: Table['kind']): Table | undefined {
-  const places = placeUnits(units, kind);
+  const places = placesOf(units, kind);
   if (!places) return undefined;
   const rows = new Rows(kind);
-  for (const [unit, at] of places) {
-    const { byte, bytes, parts } = unit;
-    const width = kind === 'plain' ? 8 : sizeOf(unit);
-    for (const part of parts) {
-      const to = at * 8 + part.at;
-      if (part.run && !rows.take(part.run, to)) return undefined;
-      if (part.flip >= 0) rows.set(TABLE_ROWS.flip, at * 8 + part.flip, 1);
-      if (part.plus !== 0n) rows.add(width, to, part.plus);
-      rows.set(TABLE_ROWS.keep, to, part.to);
-    }
-    for (let i = 0; i < bytes; i++) rows.move(at + i, byte + i);
-  }
+  for (let i = 0; i < units.length; i++) if (!rows.put(units[i]!, places[i]!)) return undefined;
   return { kind, bytes: rows.bytes };
+}
+
+// A buffer for each table takes as long to make as the rest of it: 2 µs.
+const TABLES_IN_A_BUFFER = 16;
+const TABLE_BYTES = TABLE_ROWS.count * TABLE_ROW_BYTES;
+let room = new Uint8Array(0);
+
+function newTable(): Uint8Array {
+  if (room.length === 0) room = new Uint8Array(TABLES_IN_A_BUFFER * TABLE_BYTES);
+  const bytes = room.subarray(0, TABLE_BYTES);
+  room = room.subarray(TABLE_BYTES);
+  return bytes;
 }
 
 /** Nothing has been put there. */
 const FREE = 0xff;
 
 class Rows {
-  readonly bytes = new Uint8Array(TABLE_ROWS.count * TABLE_ROW_BYTES);
+  readonly bytes = newTable();
+  readonly #kind: Table['kind'];
   readonly #terms: number;
 
   constructor(kind: Table['kind']) {
+    this.#kind = kind;
     this.#terms = TABLE_TERMS[kind];
     for (let term = 0; term < this.#terms; term++) {
       const permute = TABLE_ROWS.term(term) * TABLE_ROW_BYTES;
@@ -200,8 +206,24 @@ class Rows {
     }
   }
 
+  /** Makes a unit at byte `at` of the lanes, and moves it to its place; false where there is no room in the terms. */
+  put(unit: Unit, at: number): boolean {
+    const isPlain = this.#kind === 'plain';
+    const width = isPlain ? LANE_BYTES : sizeOf(unit);
+    for (const { at: bit, to: bits, run, flip, plus } of unit.parts) {
+      const to = at * 8 + bit;
+      if (run && !this.#take(run, to)) return false;
+      if (flip >= 0) this.#set(TABLE_ROWS.flip, at * 8 + flip, 1);
+      if (plus !== 0n) this.#add(width, to, plus);
+      if (!isPlain) this.#set(TABLE_ROWS.keep, to, bits);
+    }
+    const out = TABLE_ROWS.out * TABLE_ROW_BYTES + unit.byte;
+    for (let i = 0; i < unit.bytes; i++) this.bytes[out + i] = at + i;
+    return true;
+  }
+
   /** Brings bits of the record to a bit of the lanes; what lies in nine bytes comes in two parts. */
-  take(run: Run, to: number): boolean {
+  #take(run: Run, to: number): boolean {
     const { bytes, low, bits } = run;
     if (bytes.length <= LANE_BYTES) return this.#takeWhole(run, to);
     const first = LANE_BYTES * 8 - low;
@@ -228,7 +250,7 @@ class Rows {
       });
       for (let byte = to >> 3; byte * 8 < to + bits; byte++)
         this.bytes[permute + TABLE_ROW_BYTES + byte] = controlOf(first * 8 + low, byte, to);
-      this.set(TABLE_ROWS.term(term) + 2, to, bits);
+      this.#set(TABLE_ROWS.term(term) + 2, to, bits);
       return true;
     }
     return false;
@@ -247,24 +269,20 @@ class Rows {
   }
 
   /** Sets bits of a row. */
-  set(row: number, at: number, bits: number): void {
+  #set(row: number, at: number, bits: number): void {
+    const first = row * TABLE_ROW_BYTES;
     for (let bit = at; bit < at + bits; ) {
       const count = Math.min(8 - (bit % 8), at + bits - bit);
-      this.bytes[row * TABLE_ROW_BYTES + (bit >> 3)]! |= (2 ** count - 1) << (bit % 8);
+      this.bytes[first + (bit >> 3)]! |= ((1 << count) - 1) << (bit % 8);
       bit += count;
     }
   }
 
   /** Puts a number at a bit of what is added in elements of so many bytes. */
-  add(width: Size, at: number, value: bigint): void {
+  #add(width: Size, at: number, value: bigint): void {
     let byte = TABLE_ROWS.add[width] * TABLE_ROW_BYTES + (at >> 3);
     for (let rest = value << BigInt(at % 8); rest !== 0n; rest >>= 8n)
       this.bytes[byte++]! |= Number(rest & 0xffn);
-  }
-
-  /** The byte at `from` is byte `to` of the unpacked record. */
-  move(from: number, to: number): void {
-    this.bytes[TABLE_ROWS.out * TABLE_ROW_BYTES + to] = from;
   }
 }
 
