@@ -15,6 +15,9 @@ const GOALS = {
   'fixed stride, BPF best / gcc -O3 loop': 0.45,
   'key stream, BPF best / native per record': 0.72,
   'key stream, BPF best / gcc -O3 loop': 1,
+  'columns of keys of 1 or 2 words, BPF best / native per record': 0.25,
+  'fixed stride, BPF best / table': 1,
+  'key stream, BPF best / table': 1,
   'four streams, BPF / native per record': 0.35,
 };
 
@@ -134,7 +137,7 @@ function latency({ latency: { warm }, ladder }) {
 /** Every workload in which the best BPF lane is not the fastest but C, native or a script is. */
 function loses({ ladder, one: rows }) {
   const lost = ladder.flatMap(({ format, kind, place, rows }) => {
-    const taking = rows.filter(({ group }) => group !== 'floor' && group !== 'interpreter');
+    const taking = rows.filter(({ group }) => !['floor', 'interpreter', 'columns'].includes(group));
     const best = (list) => list.reduce((least, row) => (row.ns < least.ns ? row : least));
     const ours = best(taking.filter(({ group }) => group === 'BPF'));
     const rival = best(taking.filter(({ group }) => group !== 'BPF'));

@@ -1,6 +1,7 @@
 // What a call costs from JavaScript, where it crosses into machine code, and how many records it takes to be worth it.
 
 import { createRequire } from 'node:module';
+import { cpuTier } from '../dist/exec/cpu.js';
 import { CodeArena, createUnpacker, ENGINES, emitNative } from '../dist/index.js';
 import { makeWork } from './ladder.mjs';
 import { bigintOf, halvesOf } from './lanes/javascript.mjs';
@@ -32,6 +33,7 @@ export function oneRecord(options) {
   const { format, packed, out } = work;
   const runs = {};
   for (const engine of ENGINES) {
+    if (engine === 'table' && cpuTier() !== 'avx512') continue;
     const unpacker = createUnpacker(format, { engine });
     runs[`unpack, ${engine}`] = () => unpacker.unpack(packed, out);
   }

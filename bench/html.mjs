@@ -6,7 +6,9 @@ import { RATIOS } from './spread.mjs';
 
 const COLOURS = {
   BPF: '#1f6feb',
+  columns: '#58a6ff',
   native: '#b35900',
+  table: '#c2185b',
   C: '#2e7d32',
   'other JITs': '#6a3d9a',
   JavaScript: '#b08800',
@@ -89,9 +91,12 @@ function spreadCharts({ spread }) {
 }
 
 const groupOfStage = (stage) =>
-  ['native', 'Linux', 'DPDK', 'uBPF', 'JS', 'WebAssembly'].find((start) => stage.startsWith(start)) ?? 'BPF';
+  ['native', 'table', 'Linux', 'DPDK', 'uBPF', 'JS', 'WebAssembly'].find((start) =>
+    stage.startsWith(start),
+  ) ?? 'BPF';
 const STAGE_COLOUR = {
   native: 'native',
+  table: 'table',
   Linux: 'other JITs',
   DPDK: 'other JITs',
   uBPF: 'other JITs',

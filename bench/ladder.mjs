@@ -5,11 +5,10 @@ import { lanesOf } from './lanes/lanes.mjs';
 import { routinesOf } from './lanes/routines.mjs';
 import { inC } from './machine.mjs';
 import { race } from './race.mjs';
-import { bytesAt, expected, FORMATS, keyStream, nextKey, OTHER_FORMATS, records } from './work.mjs';
+import { BLOCK, bytesAt, expected, FORMATS, keyStream, nextKey, OTHER_FORMATS, records } from './work.mjs';
 
 export const IN_L1 = 384; // 15 KiB of records
 const IN_L2 = 8192; // 320 KiB
-const BLOCK = 4096;
 const MOST_VALUE = 3;
 
 /** @returns { format, kind, place, count, rows } for each workload */

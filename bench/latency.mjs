@@ -11,6 +11,7 @@ import {
   lower,
   verify,
 } from '../dist/index.js';
+import { tableOf } from '../dist/table/table.js';
 import { bigintOf, halvesOf } from './lanes/javascript.mjs';
 import { wasmOf } from './lanes/wasm.mjs';
 import { inC } from './machine.mjs';
@@ -31,9 +32,14 @@ export function latency(tools, { random, formats: count, processes, say }) {
     real.length > 0 ? real : Array.from({ length: count }, (_, i) => randomFormat(random, i % 2 === 0));
   const best = tools.tiers.at(-1);
   const arena = new CodeArena();
-  const warm = [byBpf(arena), byNative(arena), byUnpacker(arena, best), ...rivals(tools)].flatMap((route) =>
-    rowsOf(warmed(formats, route)),
-  );
+  const routes = [
+    byBpf(arena),
+    byNative(arena),
+    ...byTable(tools),
+    byUnpacker(arena, best),
+    ...rivals(tools),
+  ];
+  const warm = routes.flatMap((route) => rowsOf(warmed(formats, route)));
   arena.dispose();
   say('latency, first in a process');
   return {
@@ -98,6 +104,11 @@ const byNative = (arena) => ({
     routine.free();
   },
 });
+
+const byTable = ({ tiers }) =>
+  tiers.includes('avx512')
+    ? [{ run: (timed, format) => timed('table', () => tableOf(format)), part: SHORTER }]
+    : [];
 
 const MANY = 256;
 

@@ -14,7 +14,7 @@ const PHASES = [0, 16, 32];
 const AGAIN = 3;
 const OURS = ['BPF', 'native'];
 
-/** What is divided by what, each a lane's title and kind. */
+/** What is divided by what, each a lane's title and kind; for keys of so many words, or all. */
 export const RATIOS = {
   'record, BPF / native': { kind: 'stride', of: ['BPF', 'a call each'], by: ['native', 'a call each'] },
   'record, BPF / gcc -O3': { kind: 'stride', of: ['BPF', 'a call each'], by: ['gcc -O3', 'a call each'] },
@@ -44,6 +44,14 @@ export const RATIOS = {
     by: ['native', 'a call each'],
   },
   'key stream, BPF best / gcc -O3 loop': { kind: 'stream', of: ['best', 'engine'], by: ['gcc -O3', 'loop'] },
+  'columns of keys of 1 or 2 words, BPF best / native per record': {
+    kind: 'stride',
+    of: ['BPF columns best', 'engine'],
+    by: ['native', 'a call each'],
+    words: [1, 2],
+  },
+  'fixed stride, BPF best / table': { kind: 'stride', of: ['best', 'engine'], by: ['table', 'engine'] },
+  'key stream, BPF best / table': { kind: 'stream', of: ['best', 'engine'], by: ['table', 'engine'] },
   'four streams, BPF / native per record': {
     kind: 'stream',
     of: ['BPF 4 streams', 'engine'],
@@ -87,7 +95,9 @@ function measure(tools, { origin, format, functions, random, rounds }) {
     rows[kind] = race(tools, lanes, { rounds, random });
   }
   const ratios = Object.fromEntries(
-    Object.entries(RATIOS).map(([name, { kind, of, by }]) => [name, ratio(rows[kind], of, by, tools)]),
+    Object.entries(RATIOS)
+      .filter(([, { words }]) => words === undefined || words.includes(format.keyU64s))
+      .map(([name, { kind, of, by }]) => [name, ratio(rows[kind], of, by, tools)]),
   );
   const bytes = Object.fromEntries(
     rows.stride.filter(({ bytes }) => bytes !== undefined).map(({ title, bytes }) => [title, bytes]),
@@ -99,7 +109,8 @@ function measure(tools, { origin, format, functions, random, rounds }) {
 }
 
 function ratio(rows, [of, ofKind], [by, byKind], tools) {
-  const a = ofLane(rows, of === 'best' ? `BPF ${tools.tiers.at(-1)}` : of, ofKind);
+  const title = (of === 'best' ? 'BPF best' : of).replace(/best$/, tools.tiers.at(-1));
+  const a = ofLane(rows, title, ofKind);
   const b = ofLane(rows, by, byKind);
   return a && b ? a.ns / b.ns : undefined;
 }

@@ -120,6 +120,9 @@ export function keyStream(format, count, mostValue, random) {
   return Uint8Array.from(keys);
 }
 
+/** Where there are many, records repeat after so many. */
+export const BLOCK = 4096;
+
 /** `count` records of random bytes. */
 export function records(format, count, random) {
   return format.keyU64s === undefined

@@ -13,6 +13,7 @@ import { ColumnLoops } from './exec/columns.js';
 import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
+import { TableCalls } from './exec/table.js';
 import { requireFormat } from './format/define.js';
 import { formatLabel } from './format/label.js';
 import type { Format } from './format/model.js';
@@ -27,6 +28,7 @@ import { compileX64 } from './jit/x64/lower.js';
 import { streamsLoop } from './jit/x64/streams.js';
 import { emitNative } from './native/emit.js';
 import { type Made, SharedEngines } from './shared.js';
+import { tableOf } from './table/table.js';
 import { ENGINES, type Engine, type EngineName, Unpacker, type Walked } from './unpacker.js';
 import type { VerifiedProgram } from './verifier/verified.js';
 import { verify } from './verifier/verify.js';
@@ -84,6 +86,8 @@ function makeEngine(format: Format, engine: EngineName, arena?: CodeArena, tier?
       const home = homeOf(arena);
       return enginesIn(home).take(format, 'native', undefined, () => nativeEngine(format, home));
     }
+    case 'table':
+      return tableEngine(format, homeOf(arena));
     case 'interpreter':
       return interpreterEngine(format);
     case 'reference':
@@ -208,6 +212,26 @@ function nativeEngine(format: Format, home: CodeArena): Made {
     dispose: () => routine.free(),
   };
   return { engine, isPlaced: () => isPlaced(routine) };
+}
+
+/** No code of its own: one routine serves all formats. */
+function tableEngine(format: Format, home: CodeArena): Engine {
+  requireTier('avx512');
+  const { kind, bytes } = tableOf(format);
+  const loops = loopsIn(home);
+  const { packedBytes, unpackedBytes: outStride, keyU64s = 0 } = format;
+  const calls = new TableCalls(home, kind, bytes, packedBytes, outStride);
+  return {
+    name: 'table',
+    tier: () => 'avx512',
+    addressOf: libc().addressOf,
+    one: (packed, out) => calls.stride({ out, packed, count: 1, stride: packedBytes, outStride }),
+    many: (packed, count, stride, out) => calls.stride({ out, packed, count, stride, outStride }),
+    stream({ out, keys, start, end }, offsets) {
+      return calls.stream(loops.stream, { out, keys, start, end, keyU64s, offsets }) as StreamWalk;
+    },
+    dispose() {},
+  };
 }
 
 function interpreterEngine(format: Format): Engine {

@@ -16,7 +16,7 @@ import { BKEY_BYTES, BKEY_U64S } from './format/bkey.js';
 import type { Format } from './format/model.js';
 import { STREAM_END, type StreamWalk, streamReason } from './format/stream.js';
 
-export const ENGINES = ['bpf', 'native', 'interpreter', 'reference'] as const;
+export const ENGINES = ['bpf', 'native', 'table', 'interpreter', 'reference'] as const;
 export type EngineName = (typeof ENGINES)[number];
 
 /** A way to unpack. Buffers have been checked: long enough, and apart. */

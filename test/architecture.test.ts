@@ -28,6 +28,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'bpf/contract.ts',
   ],
   exec: ['jit/target.ts', 'jit/host.ts', 'bpf/contract.ts', 'bpf/arguments.ts', 'bpf/helper.ts'],
+  table: ['format', 'jit/target.ts'],
   kernel: ['bpf', 'elf/btf.ts', 'exec/libc.ts'],
   'columns.ts': ['format'],
   'unpacker.ts': ['format', 'columns.ts'],
@@ -39,6 +40,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'jit',
     'native',
     'exec',
+    'table',
     'columns.ts',
     'unpacker.ts',
     'shared.ts',
@@ -110,6 +112,7 @@ it('only the verifier and unsafeTrust make verified programs, and only back ends
     'jit/x64/loops.ts',
     'jit/x64/lower.ts',
     'jit/x64/streams.ts',
+    'jit/x64/table.ts',
     'native/emit.ts',
   ]);
 });

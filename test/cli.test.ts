@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ENGINES } from '../src/index.js';
+import { ENGINES_HERE } from './engines.js';
 import { SAMPLE, trueNodes, vectorPath } from './images.js';
 import { jsonLines, type UbpfVector, vectors } from './vectors.js';
 
@@ -71,7 +71,7 @@ describe('bpf-unpack nodes and keys', () => {
         })),
       ),
     );
-    for (const engine of ENGINES) {
+    for (const engine of ENGINES_HERE) {
       const keys = run(['keys', SAMPLE, '--json', '--engine', engine]);
       expect(keys).toMatchObject({ status: 0, err: '' });
       expect(jsonLines(keys.out)).toEqual(want);
@@ -380,5 +380,7 @@ describe('help', () => {
 it('the demo agrees with itself', () => {
   const { status, out } = run(['demo']);
   expect(status).toBe(0);
-  expect(out).toMatch(/All 4 engines give the same 40 bytes for each of the 2904 keys/);
+  expect(out).toContain(
+    `All ${ENGINES_HERE.length} engines give the same 40 bytes for each of the 2904 keys`,
+  );
 });

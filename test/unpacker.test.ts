@@ -13,11 +13,12 @@ import {
   type Unpacker,
   type UnpackerOptions,
 } from '../src/index.js';
+import { ENGINES_HERE, unpacks } from './engines.js';
 import { randomBkeyFormat, randomBytes, randomFormat, seeded } from './random-formats.js';
 import { type FormatVector, hex, unhex, vectors } from './vectors.js';
 
 /** Each engine, and the engine 'bpf' with each tier that this machine has. */
-const LANES = ['reference', 'interpreter', 'bpf', 'native', 'bpf scalar', 'bpf avx2', 'bpf avx512'];
+const LANES = ['reference', 'interpreter', 'bpf', 'native', 'table', 'bpf scalar', 'bpf avx2', 'bpf avx512'];
 const optionsOf = (lane: string): UnpackerOptions => {
   const [engine, tier] = lane.split(' ');
   return tier ? { engine: engine as EngineName, tier: tier as Tier } : { engine: engine as EngineName };
@@ -39,7 +40,9 @@ afterAll(() => {
 });
 
 const best = unpackerOf(FORMAT, 'bpf').tier as Tier;
-const isHere = (lane: string) => TIERS.indexOf(optionsOf(lane).tier ?? 'scalar') <= TIERS.indexOf(best);
+const isHere = (lane: string) =>
+  ENGINES_HERE.includes(optionsOf(lane).engine as EngineName) &&
+  TIERS.indexOf(optionsOf(lane).tier ?? 'scalar') <= TIERS.indexOf(best);
 const missing = LANES.filter((lane) => !isHere(lane));
 if (missing.length > 0) console.warn(`NOT TESTED: ${missing.join(', ')}, because this CPU has not got it`);
 
@@ -58,6 +61,7 @@ describe.each(LANES.filter(isHere))('the engine %s', (engine) => {
     const random = seeded(3);
     for (let i = 0; i < 300; i++) {
       const format = i % 2 ? randomFormat(random) : randomBkeyFormat(random);
+      if (!unpacks(engine, format)) continue;
       const unpacker = createUnpacker(format, optionsOf(engine));
       const stride = Math.max(1, format.packedBytes + random(9) - 3);
       const count = random(5);
@@ -265,7 +269,7 @@ it('auto says which engine it took, and why', () => {
   expect(unpackerOf(FORMAT, 'auto')).toMatchObject({ engine: 'bpf', reason: 'machine code runs here' });
 });
 
-it.each(LANES.filter((lane) => /bpf|native/.test(lane) && isHere(lane)))(
+it.each(LANES.filter((lane) => /bpf|native|table/.test(lane) && isHere(lane)))(
   'the engine %s runs no code of the buffers, which might take them away once they are checked',
   (lane) => {
     const unpacker = unpackerOf(FORMAT, lane);

@@ -4,7 +4,14 @@
 import { createRequire } from 'node:module';
 import type { Emitted } from '../src/jit/x64/assemble.js';
 import type { Form } from '../src/jit/x64/forms.js';
-import { Masked, MaskRegister, Memory, type Operand, Register } from '../src/jit/x64/operands.js';
+import {
+  Masked,
+  MaskedMemory,
+  MaskRegister,
+  Memory,
+  type Operand,
+  Register,
+} from '../src/jit/x64/operands.js';
 
 const iced: typeof import('iced-x86') = createRequire(import.meta.url)('iced-x86');
 const { Decoder, DecoderOptions, MemorySizeExt, Mnemonic, OpKind, Register: IcedRegister } = iced;
@@ -45,6 +52,8 @@ function meantOperand(form: Form, operand: Operand, addressOnly: boolean): strin
   if (operand instanceof MaskRegister) return `K${operand.number}`;
   if (operand instanceof Masked)
     return maskedText(registerText(operand.register), `K${operand.mask}`, operand.others === 'clear');
+  if (operand instanceof MaskedMemory)
+    return maskedText(meantOperand(form, operand.memory, addressOnly), `K${operand.mask}`, false);
   if (operand instanceof Memory) {
     const { bits, base, index, scale, displacement } = operand;
     const size = addressOnly ? 0 : bits / 8;
@@ -66,9 +75,11 @@ export function meant(form: Form, operands: readonly Operand[]): string {
   return `${form.mnemonic} ${texts.join(', ')} (${lengthOf(form, operands)} bytes)`;
 }
 
+const unmasked = (operand: Operand): Operand => (operand instanceof MaskedMemory ? operand.memory : operand);
+
 /** The length that Intel's manual gives: prefixes, REX, opcode, ModRM, SIB, displacement, immediate. */
 export function lengthOf(form: Form, operands: readonly Operand[]): number {
-  const memory = operands.find((operand) => operand instanceof Memory);
+  const memory = operands.map(unmasked).find((operand) => operand instanceof Memory);
   const sib = memory && (memory.index || memory.base.number % 8 === 4) ? 1 : 0;
   const { prefixes, opcode, modrm, immediateBytes, distanceBytes } = form;
   const front = form.vector ? vectorPrefixBytes(form, operands) : prefixes.length + rexBytes(form, operands);
@@ -117,7 +128,10 @@ function decodedOperand(instruction: Decoded, i: number): string {
     const index = memoryIndex === IcedRegister.None ? '' : IcedRegister[memoryIndex]!;
     if (memoryBase === IcedRegister.RIP) return `to ${memoryDisplacement}`;
     const base = IcedRegister[memoryBase]!;
-    return memoryText(MemorySizeExt.size(memorySize), base, index, memoryIndexScale, memoryDisplacement);
+    const size = MemorySizeExt.size(memorySize);
+    const text = memoryText(size, base, index, memoryIndexScale, memoryDisplacement);
+    if (i > 0 || instruction.opMask === IcedRegister.None) return text;
+    return maskedText(text, IcedRegister[instruction.opMask]!, instruction.zeroingMasking);
   }
   return String(instruction.immediate(i));
 }

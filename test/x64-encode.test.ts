@@ -6,6 +6,7 @@ import { allForms, type Form, type OperandKind } from '../src/jit/x64/forms.js';
 import {
   type Bits,
   Masked,
+  MaskedMemory,
   MaskRegister,
   Memory,
   memory,
@@ -83,6 +84,11 @@ function operandsOf({ role, bits, maskable }: OperandKind, form: Form): readonly
     case 'rm':
       return [...registers, ...memories(width)];
     case 'm':
+      if (maskable)
+        return memories(width).flatMap((one, i) => [
+          one,
+          new MaskedMemory(one, MASKS[i % MASKS.length]!.mask),
+        ]);
       return memories(width);
     case 'a':
       return [register(0, width as Bits)];

@@ -44,7 +44,7 @@ const SIZES: Readonly<Record<string, number>> = {
   YMMWORD: 32,
   ZMMWORD: 64,
 };
-const MASKED = /^(\w+)\{(k\d)\}(\{z\})?$/;
+const MASKED = /^(.+)\{(k\d)\}(\{z\})?$/;
 const RELATIVE = /^\[rip\+0x[\da-f]+\] +# (0x[\da-f]+)$/;
 const MEMORY = /^(?:(\w+) PTR )?\[(\w+)(?:\+(\w+)\*(\d))?([+-]0x[\da-f]+)?\]$/;
 
@@ -52,9 +52,9 @@ const MEMORY = /^(?:(\w+) PTR )?\[(\w+)(?:\+(\w+)\*(\d))?([+-]0x[\da-f]+)?\]$/;
 const registerText = (name: string): string => name.toUpperCase().replace(/^(R\d+)B$/, '$1L');
 
 function operandText(text: string, form: Form): string {
-  const [masked, register, mask, clears] = MASKED.exec(text) ?? [];
+  const [masked, operand, mask, clears] = MASKED.exec(text) ?? [];
   if (masked !== undefined)
-    return maskedText(registerText(register!), mask!.toUpperCase(), clears !== undefined);
+    return maskedText(operandText(operand!, form), mask!.toUpperCase(), clears !== undefined);
   const target = RELATIVE.exec(text)?.[1];
   if (target !== undefined) return `to ${BigInt(target)}`;
   const [memory, size, base, index, scale, displacement = '+0x0'] = MEMORY.exec(text) ?? [];

@@ -4,6 +4,7 @@
 import { contractFor, createUnpacker, interpret, lower } from '../../dist/index.js';
 import { nextKey } from '../work.mjs';
 import { GENERAL, rowsOf } from './c.mjs';
+import { columnLanes } from './columns.mjs';
 import { bigintOf, halvesOf } from './javascript.mjs';
 import { NotWritten } from './plan.mjs';
 import { wasmOf } from './wasm.mjs';
@@ -103,10 +104,11 @@ export function engines(tools, work) {
   const alone = kind === 'stream' ? streamRun(work) : strideRun(work);
   add('native', 'native', 'native', undefined, alone);
   for (const tier of tools.tiers) add(`BPF ${tier}`, 'BPF', 'bpf', tier, alone);
+  if (tools.tiers.includes('avx512')) add('table', 'table', 'table', undefined, alone);
   if (kind === 'stream' && tools.tiers.length > 0) {
     add('BPF 4 streams', 'BPF', 'bpf', tools.tiers.at(-1), streamsRun(work));
   }
-  return lanes;
+  return kind === 'stride' ? [...lanes, ...columnLanes(tools, work)] : lanes;
 }
 
 const strideRun =

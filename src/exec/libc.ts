@@ -94,7 +94,7 @@ export interface Libc {
    * @throws EngineError where the kernel has none (before 4.16), or a policy refuses it
    */
   syncCores(): void;
-  addressOf(buffer: Uint8Array | Uint32Array): bigint;
+  addressOf(buffer: Uint8Array | Uint32Array | BigUint64Array): bigint;
   /** A copy of the `length` bytes at an address, which must be readable. */
   copyFrom(address: bigint, length: number): Uint8Array;
   copyTo(address: bigint, bytes: Uint8Array): void;

@@ -22,6 +22,12 @@ export interface Target {
   readonly fixedStrideLoop: () => MachineCode;
   /** `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets)`; the state's words are STREAM_STATE. */
   readonly keyStreamLoop: () => MachineCode;
+  /** One routine for all formats, which tables tell apart: see jit/x64/table.ts. */
+  readonly table: {
+    readonly run: () => MachineCode;
+    readonly record: (kind: keyof typeof TABLE_TERMS) => MachineCode;
+    readonly stride: (kind: keyof typeof TABLE_TERMS) => MachineCode;
+  };
   /** `u64 probe(u32 *words)`: writes CPU_WORDS words that tell what the CPU has. */
   readonly cpuProbe: () => MachineCode;
   readonly tierOf: (words: Uint32Array) => Tier;
@@ -55,6 +61,30 @@ export const STREAM_STATE = { position: 0, end: 1, most: 2, keyU64s: 3, count: 4
 
 /** Where the offsets of each of several streams are, as multiples of one distance. */
 export const STREAM_PLACES = [0, 1, 2, 4] as const;
+
+/**
+ * Words of a table routine's state: what to call with which six arguments, which bytes of a record to read and to write, a bit each;
+ * and room for the state of a key stream.
+ */
+export const TABLE_STATE = { target: 0, args: 1, reads: 7, writes: 8, stream: 9, words: 15 } as const;
+
+/** Bytes of a row of a table, and of the largest record that one describes. */
+export const TABLE_ROW_BYTES = 64;
+
+/**
+ * Rows of a table, in this order. Of each term for each byte: the byte of the record that goes there, then the first bit of its lane of
+ * eight bytes, then the bits that are wanted. What to flip; what to add in elements of 64, 32, 16 and 8 bits; the bits that are left;
+ * for each byte of the unpacked record where it is now. A plain table has two terms, additions of 64 bits, and keeps all bits.
+ */
+export const TABLE_TERMS = { plain: 2, any: 4 } as const;
+export const TABLE_ROWS = {
+  term: (term: number) => term * 3,
+  flip: 12,
+  add: { 8: 13, 4: 14, 2: 15, 1: 16 },
+  keep: 17,
+  out: 18,
+  count: 19,
+} as const;
 
 /** Words of each stream in the state of a loop over several: those of a key stream, and the addresses of its buffers. */
 export const STREAM_WORDS = { ...STREAM_STATE, out: 6, keys: 7, offsets: 8 } as const;

@@ -8,7 +8,7 @@ export type VectorBits = 128 | 256 | 512;
  * What decides, besides the values of immediates, which form an instruction has: a number below 64 for each kind and width of
  * operand, and for registers that encodings tell from others.
  */
-const SHAPE = { number: 1, bigint: 2, mask: 3, memory: 4, masked: 12, register: 20 };
+const SHAPE = { number: 1, bigint: 2, mask: 3, memory: 4, masked: 12, register: 20, maskedMemory: 48 };
 const WIDTHS = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4, 256: 5, 512: 6 };
 
 export class Register {
@@ -49,6 +49,19 @@ export class Masked {
   }
 }
 
+/** Memory of which the instruction writes the elements that the mask names, and touches no others. */
+export class MaskedMemory {
+  readonly shape: number;
+
+  constructor(
+    readonly memory: Memory,
+    /** k1 to k7. */
+    readonly mask: number,
+  ) {
+    this.shape = SHAPE.maskedMemory + WIDTHS[memory.bits];
+  }
+}
+
 /** `bits` wide memory at base + index * scale + displacement. */
 export class Memory {
   readonly shape: number;
@@ -65,7 +78,7 @@ export class Memory {
 }
 
 /** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
-export type Operand = Register | MaskRegister | Masked | Memory | number | bigint;
+export type Operand = Register | MaskRegister | Masked | MaskedMemory | Memory | number | bigint;
 
 /** One number for the shapes of all operands, of which there are at most four. */
 export function shapeOf(operands: readonly Operand[]): number {

@@ -1,0 +1,88 @@
+// Calls of the table routines: the code is placed once an arena, and serves every format.
+
+import { byteLength } from '../bytes.js';
+import { hostTarget } from '../jit/host.js';
+import { STREAM_STATE, TABLE_STATE, type TABLE_TERMS } from '../jit/target.js';
+import { type CodeArena, callLoop, type Routine } from './arena.js';
+import { libc } from './libc.js';
+import type { StreamEnded, StreamRun, StrideRun } from './run.js';
+
+type Kind = keyof typeof TABLE_TERMS;
+
+interface TableRoutines {
+  readonly run: Routine;
+  readonly record: Readonly<Record<Kind, Routine>>;
+  readonly stride: Readonly<Record<Kind, Routine>>;
+}
+
+const placed = new WeakMap<CodeArena, TableRoutines>();
+
+function routinesIn(arena: CodeArena): TableRoutines {
+  const found = placed.get(arena);
+  if (found) return found;
+  const { table } = hostTarget();
+  const of = (make: (kind: Kind) => Parameters<CodeArena['place']>[0]) => ({
+    plain: arena.place(make('plain')),
+    any: arena.place(make('any')),
+  });
+  const routines = { run: arena.place(table.run()), record: of(table.record), stride: of(table.stride) };
+  placed.set(arena, routines);
+  return routines;
+}
+
+/** A table with what a call needs besides. */
+export class TableCalls {
+  readonly #arena: CodeArena;
+  readonly #routines: TableRoutines;
+  readonly #kind: Kind;
+  readonly #table: Uint8Array;
+  readonly #state = new BigUint64Array(TABLE_STATE.words);
+
+  /** @param table for records of at most 64 bytes, `reads` of them packed and `writes` unpacked */
+  constructor(arena: CodeArena, kind: Kind, table: Uint8Array, reads: number, writes: number) {
+    this.#arena = arena;
+    this.#routines = routinesIn(arena);
+    this.#kind = kind;
+    this.#table = table;
+    this.#state[TABLE_STATE.reads] = (1n << BigInt(reads)) - 1n;
+    this.#state[TABLE_STATE.writes] = (1n << BigInt(writes)) - 1n;
+  }
+
+  /** At least one record. */
+  stride({ out, packed, count, stride, outStride }: StrideRun): void {
+    const routine = this.#routines.stride[this.#kind];
+    this.#call(routine, [out, packed, BigInt(count), BigInt(stride), BigInt(outStride)]);
+  }
+
+  /** @param loop as `keyStreamLoop` makes it */
+  stream(loop: Routine, { out, keys, start, end, keyU64s, offsets }: StreamRun): StreamEnded {
+    const state = this.#state;
+    const word = (name: keyof typeof STREAM_STATE) => TABLE_STATE.stream + STREAM_STATE[name];
+    state[word('position')] = BigInt(start);
+    state[word('end')] = BigInt(end);
+    state[word('most')] = BigInt(offsets.length);
+    state[word('count')] = 0n;
+    state[word('keyU64s')] = BigInt(keyU64s);
+    const stream = libc().addressOf(state) + BigInt(TABLE_STATE.stream * 8);
+    const record = this.#routines.record[this.#kind].address;
+    this.#call(loop, [stream, record, out, keys, offsets]);
+    const [position, count, ended] = (['position', 'count', 'ended'] as const).map((name) =>
+      Number(state[word(name)]),
+    );
+    return { position: position!, count: count!, ended: ended! };
+  }
+
+  /** The buffers among the arguments are passed themselves as well, so that they live as long as the call. */
+  #call(target: Routine, args: readonly (Uint8Array | Uint32Array | bigint)[]): void {
+    const state = this.#state;
+    state[TABLE_STATE.target] = target.address;
+    args.forEach((arg, i) => {
+      state[TABLE_STATE.args + i] = typeof arg === 'bigint' ? arg : address(arg);
+    });
+    const [a, b, c, d] = args.filter((arg) => typeof arg !== 'bigint');
+    callLoop(this.#arena, this.#routines.run, [state, this.#table, a ?? 0n, b ?? 0n, c ?? 0n, d ?? 0n]);
+  }
+}
+
+const address = (bytes: Uint8Array | Uint32Array): bigint =>
+  byteLength(bytes as Uint8Array) === 0 ? 0n : libc().addressOf(bytes);
