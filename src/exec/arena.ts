@@ -1,9 +1,8 @@
 // An arena of machine code: what is placed in it can be called, replaced and freed. Its memory is code-memory.ts's, how bytes get there
 // pages.ts's; what is the same code is found by copies.ts.
 
-import { type GivenArg, takeArgs } from '../bpf/arguments.js';
+import type { GivenArg } from '../bpf/arguments.js';
 import type { Helpers } from '../bpf/helper.js';
-import { requireKey } from '../bytes.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
@@ -14,101 +13,43 @@ import {
   type ArenaStats,
   takeOptions,
 } from './arena-options.js';
-import { type Checked, checkArgs } from './boundary.js';
+import { checkArgs } from './boundary.js';
 import { callWithHelpers, isAnyRunning, isRunning, release } from './callbacks.js';
-import { CHUNK_BYTES, CodeMemory } from './code-memory.js';
+import { CHUNK_BYTES, CodeMemory, type Span } from './code-memory.js';
 import { Copies, type Copy, type Piece, roomOf } from './copies.js';
 import { libc, type NativeArg } from './libc.js';
-import { type Linked, link } from './link.js';
+import { link } from './link.js';
 import type { Strategy } from './pages.js';
+import {
+  freed,
+  type Home,
+  makeRoutine,
+  type Placement,
+  placementOf,
+  type Routine,
+  setPlacement,
+} from './routine.js';
+import type { ArenaHandle } from './shared-table.js';
+import { notShareable, type ShareOptions, Sharing } from './sharing.js';
 
-interface Placement {
-  readonly arena: CodeArena;
-  readonly copy: Copy;
-  readonly code: Called;
-  /** For code that calls helper functions, or has data. */
-  readonly linked: Linked | undefined;
-}
-
-/** What is kept of machine code: not its bytes. */
-type Called = Checked & Pick<MachineCode, 'name'>;
+export type { Routine };
 
 export interface PlaceOptions {
   /** The helper functions that the code calls. They run in the thread that placed it. */
   readonly helpers?: Helpers;
 }
 
-/** The placement of a routine, for this file alone. */
-let placementIn: (routine: Routine) => Placement | undefined;
-let setPlacement: (routine: Routine, placement: Placement | undefined) => void;
-const PLACED = Symbol('placed');
-
-/**
- * Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. One that is forgotten
- * stays placed, because its address may be in use.
- */
-export class Routine {
-  #placement: Placement | undefined;
-
-  static {
-    placementIn = (routine) => routine.#placement;
-    setPlacement = (routine, placement) => {
-      routine.#placement = placement;
-    };
-  }
-
-  /** @internal */
-  constructor(key: symbol, placement: Placement) {
-    requireKey(key, PLACED, 'a routine', 'CodeArena.place');
-    this.#placement = placement;
-  }
-
-  /**
-   * Where the code runs.
-   * @throws ArgumentError 'A-FREED' once the routine is freed or its arena disposed of
-   */
-  get address(): bigint {
-    const { arena, copy } = placementOf(this);
-    return addressIn(arena, copy);
-  }
-
-  /**
-   * Calls the code with r1, r2, …: a buffer goes as its address, a bigint as itself; a register that the contract
-   * leaves out is passed as 0n. Nothing of the buffers is kept.
-   * @returns r0, unsigned
-   * @throws ArgumentError if an argument does not meet the contract that the code was proven under, and 'A-FREED'
-   */
-  call(args: readonly GivenArg[]): bigint {
-    // Reading them may run code of the caller's, so what can be called is looked at afterwards.
-    const taken = takeArgs(args);
-    return callPlaced(placementOf(this), taken);
-  }
-
-  /**
-   * Gives the memory back; the routine cannot be called any more. Freeing twice is harmless.
-   * @throws ArgumentError 'A-IN-USE' while it is running
-   */
-  free(): void {
-    if (!this.#placement) return;
-    freePlaced(this.#placement);
-    this.#placement = undefined;
-  }
-}
-
 type SixArgs = readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg];
 
 /** Calls a loop, whose arguments the caller has checked, past the trampoline and all checks. */
 export function callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint {
-  return libc().call6(runnableIn(arena, placementOf(loop).copy), ...args);
+  const { home, copy } = placementOf(loop);
+  arena.requireRunnable();
+  return libc().call6(home.addressOf(copy), ...args);
 }
 
-/** What this file does with an arena, and its users cannot. */
-let addressIn: (arena: CodeArena, copy: Copy) => bigint;
-let runnableIn: (arena: CodeArena, copy: Copy) => bigint;
-let trampolineIn: (arena: CodeArena) => bigint;
-let isDisposed: (arena: CodeArena) => boolean;
-let freePlaced: (placement: Placement) => void;
-
+/** Arenas that other threads may know of are not forgotten. */
+const shared = new Set<CodeArena>();
 /** An arena that was forgotten gives its memory back some day; `dispose` does so at once. */
 const forgotten = new FinalizationRegistry<CodeMemory>((memory) => memory.close());
 
@@ -119,16 +60,16 @@ export class CodeArena {
   readonly #copies: Copies;
   readonly #placements = new Set<Placement>();
   #trampoline: Copy | undefined;
+  #sharing: Sharing | undefined;
   #sealed = false;
   #disposed = false;
 
-  static {
-    addressIn = (arena, { offset }) => arena.#memory.addressOf(offset);
-    runnableIn = (arena, copy) => arena.#runnable(copy);
-    trampolineIn = (arena) => arena.#runnable(arena.#callTrampoline());
-    isDisposed = (arena) => arena.#disposed;
-    freePlaced = (placement) => placement.arena.#free(placement);
-  }
+  readonly #home: Home = {
+    addressOf: ({ offset }) => this.#memory.addressOf(offset),
+    call: (placement, args) => this.#call(placement, args),
+    numberFor: (placement) => this.#numberFor(placement),
+    free: (placement) => this.#free(placement),
+  };
 
   /**
    * @throws ArgumentError for an option that is none; EngineError where the system gives no executable memory, with the reason
@@ -160,25 +101,32 @@ export class CodeArena {
   placeAll(codes: readonly MachineCode[], options: PlaceOptions = {}): Routine[] {
     return this.#put(codes, options).map((placement) => {
       this.#placements.add(placement);
-      return new Routine(PLACED, placement);
+      return makeRoutine(placement);
     });
   }
 
   /**
-   * Publishes new code beside the old and makes `routine` call it from now on; then frees the old.
+   * Publishes new code beside the old and makes `routine` call it from now on; then frees the old. What other threads call from
+   * when this returns is the new code; those that are in the old one leave it in peace.
    * @throws ArgumentError 'A-FREED' for a routine that is not this arena's any more, 'A-IN-USE' for one that is running (a helper
-   *   function may try); else as `place`
+   *   function may try), 'A-NOT-SHARED' for code that a routine which other threads know cannot have; else as `place`
    */
   replace(routine: Routine, code: MachineCode, options: PlaceOptions = {}): void {
-    let old: Placement | undefined;
-    const [placement] = this.#put([code], options, () => {
+    let old!: Placement;
+    const [made] = this.#put([code], options, ([piece]) => {
       old = placementOf(routine);
-      if (old.arena !== this) throw freed();
+      if (old.home !== this.#home) throw freed();
       requireIdle(old);
+      if (old.number !== undefined && piece!.linked) throw notShareable(code.name);
     });
-    this.#placements.add(placement!);
+    const placement = made!;
+    const version = this.#versionFor(placement, old.number);
+    this.#placements.add(placement);
+    placement.number = old.number;
     setPlacement(routine, placement);
-    this.#retire(old!);
+    const room = this.#drop(old);
+    if (version !== undefined) this.#sharing!.swap(placement.number!, version, room);
+    else this.#giveUp(room);
   }
 
   stats(): ArenaStats {
@@ -193,7 +141,7 @@ export class CodeArena {
       wastedBytes: usedBytes - codeBytes,
       freeBytes,
       fragments,
-      retiredBytes: 0,
+      retiredBytes: this.#sharing?.retiredBytes ?? 0,
       mappedBytes,
       chunks: mappedBytes / CHUNK_BYTES,
       reservedBytes,
@@ -209,10 +157,36 @@ export class CodeArena {
       const extents: ArenaExtent[] = [];
       for (; next < copies.length && copies[next]!.offset < offset + CHUNK_BYTES; next++) {
         const { length, name } = copies[next]!;
-        extents.push({ address: addressIn(this, copies[next]!), length, name });
+        extents.push({ address: this.#memory.addressOf(copies[next]!.offset), length, name });
       }
       return { address: this.#memory.addressOf(offset), length: CHUNK_BYTES, sealed, extents };
     });
+  }
+
+  /**
+   * Lets other threads of the process call routines of this arena: with `attachArena(handle)`, by the numbers that `Routine.handle()` gives.
+   * This thread alone places, replaces and frees. An arena is shared once; asked again, the same handle comes back.
+   * @returns what postMessage and workerData take to other threads
+   * @throws EngineError 'E-STRATEGY' for strategy 'mprotect', 'E-SYSTEM' where the kernel has no membarrier(SYNC_CORE)
+   */
+  share(options: ShareOptions = {}): ArenaHandle {
+    if (this.#disposed) throw disposed();
+    if (this.#strategy === 'mprotect') {
+      throw new EngineError(
+        'E-STRATEGY',
+        "an arena of strategy 'mprotect' cannot be shared: its pages are not executable while they are written to",
+      );
+    }
+    this.#sharing ??= this.#startSharing(options);
+    return this.#sharing.handle;
+  }
+
+  /**
+   * Takes back what was freed and replaced in a shared arena, and no thread can be in any more. This happens by itself from time to time.
+   * @returns the bytes that some thread may still be in
+   */
+  reclaim(): number {
+    return this.#disposed ? 0 : (this.#sharing?.reclaim() ?? 0);
   }
 
   /**
@@ -223,37 +197,50 @@ export class CodeArena {
   seal(): void {
     this.#requireOpen();
     this.#callTrampoline();
+    this.#sharing?.reclaim();
     this.#memory.seal();
     this.#sealed = true;
   }
 
   /**
-   * Unmaps what is not sealed; no routine of the arena can be called any more. Disposing twice is harmless.
-   * @throws ArgumentError 'A-IN-USE' while a routine of the arena is running
+   * Unmaps what is not sealed; no routine of the arena can be called any more, by any thread. Disposing twice is harmless.
+   * @throws ArgumentError 'A-IN-USE' while a routine of the arena is running: in this thread, or for more than a second in another.
+   *   Other threads begin no more calls then, and it can be disposed of later
    */
   dispose(): void {
     if (this.#disposed) return;
     for (const placement of this.#placements) requireIdle(placement);
+    this.#memory.close();
     this.#disposed = true;
-    for (const { linked } of this.#placements) if (linked) release(linked.numbers);
+    shared.delete(this);
+    for (const placement of this.#placements) {
+      placement.live = false;
+      if (placement.linked) release(placement.linked.numbers);
+    }
     this.#placements.clear();
     this.#copies.clear();
     this.#trampoline = undefined;
-    this.#memory.close();
+    this.#sharing = undefined;
   }
 
   /** @param check what else is to be looked at: after the options have been read, which may run code of the caller's */
-  #put(codes: readonly MachineCode[], options: PlaceOptions | undefined, check = () => {}): Placement[] {
+  #put(
+    codes: readonly MachineCode[],
+    options: PlaceOptions | undefined,
+    check: (pieces: readonly Piece[]) => void = () => {},
+  ): Placement[] {
     const pieces = linkAll(codes, options);
     try {
       this.#requireOpen();
-      check();
+      check(pieces);
       const copies = this.#copies.put(pieces);
       return pieces.map(({ code: { abi, needsAlignment, name }, linked }, i) => ({
-        arena: this,
+        home: this.#home,
         copy: copies[i]!,
         code: { abi, needsAlignment, name },
         linked,
+        number: undefined,
+        live: true,
       }));
     } catch (error) {
       for (const { linked } of pieces) if (linked) release(linked.numbers);
@@ -262,7 +249,7 @@ export class CodeArena {
   }
 
   #requireOpen(): void {
-    if (this.#disposed) throw new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
+    if (this.#disposed) throw disposed();
     if (this.#sealed)
       throw new EngineError('E-SEALED', 'this arena is sealed: no code can be placed or replaced in it');
     if (this.#strategy === 'mprotect') requireNothingRunning();
@@ -273,52 +260,85 @@ export class CodeArena {
     return this.#trampoline;
   }
 
-  #runnable({ offset }: Copy): bigint {
-    if (this.#memory.runnable) return this.#memory.addressOf(offset);
+  /**
+   * @internal
+   * @throws EngineError 'E-NOT-RUNNABLE'
+   */
+  requireRunnable(): void {
+    if (this.#memory.runnable) return;
     throw new EngineError(
       'E-NOT-RUNNABLE',
       "code memory could not be made executable again after it was written to: dispose of this arena, whose strategy is 'mprotect'",
     );
   }
 
+  #call(placement: Placement, args: readonly GivenArg[]): bigint {
+    const [a, b, c, d, e] = checkArgs(args, placement.code, libc());
+    const trampoline = this.#home.addressOf(this.#callTrampoline());
+    const entry = this.#home.addressOf(placement.copy);
+    this.requireRunnable();
+    const call = () => libc().call6(trampoline, entry, a, b, c, d, e);
+    if (!placement.linked?.numbers.length) return call();
+    return callWithHelpers(placement, [a, b, c, d, e], call);
+  }
+
+  #startSharing(options: ShareOptions): Sharing {
+    const sharing = new Sharing(this.#memory, this.#callTrampoline().offset, options);
+    this.#memory.beforeClose = () => sharing.close();
+    shared.add(this);
+    return sharing;
+  }
+
+  #numberFor(placement: Placement): number {
+    if (!this.#sharing)
+      throw new ArgumentError(
+        'A-NOT-SHARED',
+        'other threads cannot call routines of this arena: share() it first',
+      );
+    if (placement.linked) throw notShareable(placement.code.name);
+    placement.number ??= this.#sharing.add(placement.copy.offset, placement.code);
+    return placement.number;
+  }
+
+  /** What threads that know the number of a routine are going to call; undefined if it has none. */
+  #versionFor(placement: Placement, number: number | undefined): number | undefined {
+    if (number === undefined) return undefined;
+    try {
+      return this.#sharing!.prepare(number, placement.copy.offset, placement.code);
+    } catch (error) {
+      this.#giveUp(this.#drop(placement));
+      throw error;
+    }
+  }
+
   #free(placement: Placement): void {
-    if (this.#disposed) return;
     requireIdle(placement);
     if (this.#strategy === 'mprotect') requireNothingRunning();
-    this.#retire(placement);
+    const room = this.#drop(placement);
+    if (placement.number !== undefined) this.#sharing!.remove(placement.number, room);
+    else this.#giveUp(room);
   }
 
-  #retire(placement: Placement): void {
+  #giveUp(room: Span | undefined): void {
+    if (!room) return;
+    if (this.#sharing) this.#sharing.retire(room);
+    else {
+      this.#memory.trap([room]);
+      this.#memory.release([room]);
+    }
+  }
+
+  /** @returns the room of its code, where that can be used again */
+  #drop(placement: Placement): Span | undefined {
     this.#placements.delete(placement);
+    placement.live = false;
     if (placement.linked) release(placement.linked.numbers);
-    if (!this.#copies.drop(placement.copy) || this.#sealed) return;
-    const room = [roomOf(placement.copy)];
-    this.#memory.trap(room);
-    this.#memory.release(room);
+    const unused = this.#copies.drop(placement.copy);
+    return unused && !this.#sealed ? roomOf(placement.copy) : undefined;
   }
 }
 
-function callPlaced(placement: Placement, args: readonly GivenArg[]): bigint {
-  const { arena, copy, code, linked } = placement;
-  const [a, b, c, d, e] = checkArgs(args, code, libc());
-  const trampoline = trampolineIn(arena);
-  const entry = addressIn(arena, copy);
-  const call = () => libc().call6(trampoline, entry, a, b, c, d, e);
-  if (!linked?.numbers.length) return call();
-  return callWithHelpers(placement, [a, b, c, d, e], call);
-}
-
-function placementOf(routine: Routine): Placement {
-  const placement = placementIn(routine);
-  if (!placement || isDisposed(placement.arena)) throw freed();
-  return placement;
-}
-
-const freed = () =>
-  new ArgumentError(
-    'A-FREED',
-    'this routine has been freed, its arena disposed of, or it belongs to another arena',
-  );
+const disposed = () => new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
 
 /**
  * Does the relocations of code. Comes before all checks of the arena, because reading the options may run code of the caller's.
