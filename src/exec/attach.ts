@@ -54,7 +54,7 @@ export class AttachedArena {
     // Reading them may run code of the caller's, so what can be called is looked at afterwards.
     const taken = takeArgs(args);
     const reader = this.#reader;
-    if (!reader) throw new ArgumentError('A-DETACHED', 'this thread has been detached from the arena');
+    if (!reader) throw new ArgumentError('A-DISPOSED', 'this thread has been detached from the arena');
     // Should JavaScript be cut off in between, then this thread's next call takes the word back.
     reader.enter();
     try {
@@ -89,7 +89,7 @@ export class AttachedRoutine {
    * Calls the code that the routine has now, as `Routine.call` does.
    * @returns r0, unsigned
    * @throws ArgumentError if an argument does not meet the contract of that code, 'A-FREED' if the routine has been freed,
-   *   'A-DISPOSED' or 'A-DETACHED'
+   *   or 'A-DISPOSED'
    */
   call(args: readonly GivenArg[]): bigint {
     return this.#call(args);
