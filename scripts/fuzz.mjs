@@ -15,6 +15,7 @@ const TESTS = {
   kernel: 'test/agreement-formats.test.ts',
   verdicts: 'test/agreement-mutants.test.ts',
   diff: 'test/differential.test.ts',
+  memory: 'test/shared-stress.test.ts',
 };
 
 const { values, positionals } = parseArgs({

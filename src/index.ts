@@ -33,7 +33,10 @@ export {
 } from './errors.js';
 export { CodeArena, type PlaceOptions, type Routine } from './exec/arena.js';
 export type { ArenaChunk, ArenaExtent, ArenaOptions, ArenaStats } from './exec/arena-options.js';
+export { type AttachedArena, type AttachedRoutine, attachArena } from './exec/attach.js';
 export { auditMemory, type Mapping, type MemoryAudit, type MemoryFinding } from './exec/maps.js';
+export type { ArenaHandle } from './exec/shared-table.js';
+export type { ShareOptions } from './exec/sharing.js';
 export {
   BKEY_BYTES,
   BKEY_FORMAT_BYTES,

@@ -1,12 +1,12 @@
 // What is left when arenas, workers and processes end: no descriptor, no mapping, and no way to call what is gone.
 
 import { readdirSync, readlinkSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { readMaps } from '../src/exec/maps.js';
 import { type ArenaOptions, assemble, CodeArena, compileX64, createUnpacker, verify } from '../src/index.js';
 import { inChild } from './children.js';
 import { randomBkeyFormat, seeded } from './random-formats.js';
+import { said, startWorker } from './threads.js';
 
 const returns = (value: number) => compileX64(verify(assemble(`r0 = ${value}\nexit`), { args: [] }));
 const descriptors = () => readdirSync('/proc/self/fd').length;
@@ -78,33 +78,49 @@ describe('what is gone is an error, and no fault:', () => {
   });
 });
 
-const SCRIPT = new URL('./arena-worker.mjs', import.meta.url);
+const MAKE = `
+  const { CodeArena, assemble, compileX64, verify } = unpack;
+  const returns = (value) => compileX64(verify(assemble('r0 = ' + value + '\\nexit'), { args: [] }));
+  const arenas = Array.from({ length: 5 }, (_, i) => {
+    const arena = new CodeArena({ name: 'of-worker' });
+    arena.place(returns(i)).call([]);
+    return arena;
+  });
+  say('made');`;
+const WORK =
+  'for (let i = 0; ; i++) { const routine = arenas[i % 5].place(returns(i)); routine.call([]); routine.free(); }';
 
-/** Runs a worker that makes arenas and then ends that way. */
+/** Runs a worker that makes arenas, and then ends. */
 async function runWorker(end: string, terminated: boolean): Promise<void> {
-  const worker = new Worker(SCRIPT, { workerData: end, stderr: true });
-  const failures: Error[] = [];
-  worker.on('error', (error) => failures.push(error));
+  const worker = startWorker(MAKE + end);
+  const failures: string[] = [];
+  worker.on('error', ({ message }) => failures.push(message));
   const gone = new Promise((resolve) => worker.once('exit', resolve));
-  await new Promise((resolve) => worker.once('message', resolve).once('exit', resolve));
+  await Promise.race([said(worker), gone]);
   if (terminated) await worker.terminate();
   await gone;
-  expect(failures.map(({ message }) => message)).toEqual(end === 'throw' ? ['on purpose'] : []);
+  expect(failures).toEqual(end.startsWith('throw') ? ['on purpose'] : []);
 }
 
 describe('a worker leaves nothing of its arenas', () => {
-  const ends: [string, string, boolean][] = [
-    ['when it comes to its end', 'return', false],
-    ['when it calls process.exit', 'exit', false],
-    ['when it throws', 'throw', false],
-    ['when it is terminated', 'wait', true],
-    ['when it is terminated while it places and calls', 'work', true],
+  const ends: [string, string][] = [
+    ['when it comes to its end', ''],
+    ['when it calls process.exit', 'process.exit(0);'],
+    ['when it throws', "throw new Error('on purpose');"],
   ];
-  it.each(ends)('%s', async (_, end, terminated) => {
-    await runWorker(end, terminated);
+  it.each(ends)('%s', async (_, end) => {
+    await runWorker(end, false);
     const before = [codeFiles(), mappings('of-worker')];
-    for (let i = 0; i < 5; i++) await runWorker(end, terminated);
+    for (let i = 0; i < 5; i++) await runWorker(end, false);
     expect([codeFiles(), mappings('of-worker')]).toEqual(before);
+    expect(codeFiles()).toBe(0);
+  });
+
+  it.each([
+    ['and waits', 'setInterval(() => {}, 1000);'],
+    ['while it places and calls', WORK],
+  ])('but mappings, when it is terminated %s', async (_, end) => {
+    for (let i = 0; i < 3; i++) await runWorker(end, true);
     expect(codeFiles()).toBe(0);
   });
 });

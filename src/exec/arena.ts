@@ -1,9 +1,8 @@
 // An arena of machine code: what is placed in it can be called, replaced and freed. Its memory is code-memory.ts's, how bytes get there
 // pages.ts's; what is the same code is found by copies.ts.
 
-import { type GivenArg, takeArgs } from '../bpf/arguments.js';
+import type { GivenArg } from '../bpf/arguments.js';
 import type { Helpers } from '../bpf/helper.js';
-import { requireKey } from '../bytes.js';
 import { ArgumentError, EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { type MachineCode, requireCode, type Target } from '../jit/target.js';
@@ -14,108 +13,49 @@ import {
   type ArenaStats,
   takeOptions,
 } from './arena-options.js';
-import { type Checked, checkArgs } from './boundary.js';
+import { checkArgs, enter } from './boundary.js';
 import { callWithHelpers, isAnyRunning, isRunning, release } from './callbacks.js';
-import { CHUNK_BYTES, CodeMemory } from './code-memory.js';
+import { CHUNK_BYTES, CodeMemory, type Span } from './code-memory.js';
 import { Copies, type Copy, type Piece, roomOf } from './copies.js';
 import { type Gate, libc, type NativeArg } from './libc.js';
-import { type Linked, link } from './link.js';
+import { link } from './link.js';
 import type { Strategy } from './pages.js';
+import {
+  freed,
+  type Home,
+  makeRoutine,
+  type Placement,
+  placementOf,
+  type Routine,
+  setPlacement,
+} from './routine.js';
+import type { ArenaHandle } from './shared-table.js';
+import { notShareable, type ShareOptions, Sharing } from './sharing.js';
 import { SymbolFile } from './symbols.js';
 
-interface Placement {
-  readonly arena: CodeArena;
-  readonly copy: Copy;
-  readonly code: Called;
-  /** For code that calls helper functions, or has data. */
-  readonly linked: Linked | undefined;
-}
-
-/** What is kept of machine code: not its bytes. */
-type Called = Checked & Pick<MachineCode, 'label'>;
+export type { Routine };
 
 export interface PlaceOptions {
   /** The helper functions that the code calls. They run in the thread that placed it. */
   readonly helpers?: Helpers;
 }
 
-/** The placement of a routine, for this file alone. */
-let placementIn: (routine: Routine) => Placement | undefined;
-let setPlacement: (routine: Routine, placement: Placement | undefined) => void;
-const PLACED = Symbol('placed');
-
-/**
- * Code that has been placed and can be called until it is freed. Routines come from `CodeArena.place`. One that is forgotten
- * stays placed, because its address may be in use.
- */
-export class Routine {
-  #placement: Placement | undefined;
-
-  static {
-    placementIn = (routine) => routine.#placement;
-    setPlacement = (routine, placement) => {
-      routine.#placement = placement;
-    };
-  }
-
-  /** @internal */
-  constructor(key: symbol, placement: Placement) {
-    requireKey(key, PLACED, 'a routine', 'CodeArena.place');
-    this.#placement = placement;
-  }
-
-  /**
-   * Where the code runs.
-   * @throws ArgumentError 'A-FREED' once the routine is freed or its arena disposed of
-   */
-  get address(): bigint {
-    const { arena, copy } = placementOf(this);
-    return addressIn(arena, copy);
-  }
-
-  /**
-   * Calls the code with r1, r2, …: a buffer goes as its address, a bigint as itself; a register that the contract
-   * leaves out is passed as 0n. Nothing of the buffers is kept.
-   * @returns r0, unsigned
-   * @throws ArgumentError if an argument does not meet the contract that the code was proven under, and 'A-FREED'
-   */
-  call(args: readonly GivenArg[]): bigint {
-    // Reading them may run code of the caller's, so what can be called is looked at afterwards.
-    const taken = takeArgs(args);
-    return callPlaced(placementOf(this), taken);
-  }
-
-  /**
-   * Gives the memory back; the routine cannot be called any more. Freeing twice is harmless.
-   * @throws ArgumentError 'A-IN-USE' while it is running
-   */
-  free(): void {
-    if (!this.#placement) return;
-    freePlaced(this.#placement);
-    this.#placement = undefined;
-  }
-}
-
 type SixArgs = readonly [NativeArg, NativeArg, NativeArg, NativeArg, NativeArg, NativeArg];
 
 /** Calls a loop, whose arguments the caller has checked, past all checks. */
 export function callLoop(arena: CodeArena, loop: Routine, args: SixArgs): bigint {
-  const entry = addressIn(arena, placementOf(loop).copy);
-  return libc().call6(gateIn(arena), entry, ...args);
+  const { home, copy } = placementOf(loop);
+  return libc().call6(arena.gate(), home.addressOf(copy), ...args);
 }
 
 /** The same for a routine that unpacks one record and calls no helper functions. */
 export function callRecord(arena: CodeArena, routine: Routine, out: NativeArg, packed: NativeArg): void {
-  const entry = addressIn(arena, placementOf(routine).copy);
-  gateIn(arena).two(entry, out, packed);
+  const { home, copy } = placementOf(routine);
+  arena.gate().two(home.addressOf(copy), out, packed);
 }
 
-/** What this file does with an arena, and its users cannot. */
-let addressIn: (arena: CodeArena, copy: Copy) => bigint;
-let gateIn: (arena: CodeArena) => Gate;
-let isDisposed: (arena: CodeArena) => boolean;
-let freePlaced: (placement: Placement) => void;
-
+/** Arenas that other threads may know of are not forgotten. */
+const shared = new Set<CodeArena>();
 /** An arena that was forgotten gives its memory back some day; `dispose` does so at once. */
 const forgotten = new FinalizationRegistry<Held>(close);
 
@@ -136,18 +76,19 @@ export class CodeArena {
   readonly #memory: CodeMemory;
   readonly #copies: Copies;
   readonly #placements = new Set<Placement>();
+  readonly #symbols: SymbolFile | undefined;
   #trampoline: Copy | undefined;
   #gate: Gate | undefined;
-  readonly #symbols: SymbolFile | undefined;
+  #sharing: Sharing | undefined;
   #sealed = false;
   #disposed = false;
 
-  static {
-    addressIn = (arena, { offset }) => arena.#memory.addressOf(offset);
-    gateIn = (arena) => arena.#gateIn();
-    isDisposed = (arena) => arena.#disposed;
-    freePlaced = (placement) => placement.arena.#free(placement);
-  }
+  readonly #home: Home = {
+    addressOf: ({ offset }) => this.#memory.addressOf(offset),
+    call: (placement, args) => this.#call(placement, args),
+    numberFor: (placement) => this.#numberFor(placement),
+    free: (placement) => this.#free(placement),
+  };
 
   /**
    * @throws ArgumentError for an option that is none; EngineError where the system gives no executable memory, with the reason
@@ -180,25 +121,32 @@ export class CodeArena {
   placeAll(codes: readonly MachineCode[], options: PlaceOptions = {}): Routine[] {
     return this.#put(codes, options).map((placement) => {
       this.#placements.add(placement);
-      return new Routine(PLACED, placement);
+      return makeRoutine(placement);
     });
   }
 
   /**
-   * Publishes new code beside the old and makes `routine` call it from now on; then frees the old.
+   * Publishes new code beside the old and makes `routine` call it from now on; then frees the old. What other threads call from
+   * when this returns is the new code; those that are in the old one leave it in peace.
    * @throws ArgumentError 'A-FREED' for a routine that is not this arena's any more, 'A-IN-USE' for one that is running (a helper
-   *   function may try); else as `place`
+   *   function may try), 'A-NOT-SHARED' for code that a routine which other threads know cannot have; else as `place`
    */
   replace(routine: Routine, code: MachineCode, options: PlaceOptions = {}): void {
-    let old: Placement | undefined;
-    const [placement] = this.#put([code], options, () => {
+    let old!: Placement;
+    const [made] = this.#put([code], options, ([piece]) => {
       old = placementOf(routine);
-      if (old.arena !== this) throw freed();
+      if (old.home !== this.#home) throw freed();
       requireIdle(old);
+      if (old.number !== undefined && piece!.linked) throw notShareable(code.name);
     });
-    this.#placements.add(placement!);
+    const placement = made!;
+    const version = this.#versionFor(placement, old.number);
+    this.#placements.add(placement);
+    placement.number = old.number;
     setPlacement(routine, placement);
-    this.#retire(old!);
+    const room = this.#drop(old);
+    if (version !== undefined) this.#sharing!.swap(placement.number!, version, room);
+    else this.#giveUp(room);
   }
 
   stats(): ArenaStats {
@@ -213,7 +161,7 @@ export class CodeArena {
       wastedBytes: usedBytes - codeBytes,
       freeBytes,
       fragments,
-      retiredBytes: 0,
+      retiredBytes: this.#sharing?.retiredBytes ?? 0,
       mappedBytes,
       chunks: mappedBytes / CHUNK_BYTES,
       reservedBytes,
@@ -235,6 +183,32 @@ export class CodeArena {
   }
 
   /**
+   * Lets other threads of the process call routines of this arena: with `attachArena(handle)`, by the numbers that `Routine.handle()` gives.
+   * This thread alone places, replaces and frees. An arena is shared once; asked again, the same handle comes back.
+   * @returns what postMessage and workerData take to other threads
+   * @throws EngineError 'E-STRATEGY' for strategy 'mprotect', 'E-SYSTEM' where the kernel has no membarrier(SYNC_CORE)
+   */
+  share(options: ShareOptions = {}): ArenaHandle {
+    if (this.#disposed) throw disposed();
+    if (this.#strategy === 'mprotect') {
+      throw new EngineError(
+        'E-STRATEGY',
+        "an arena of strategy 'mprotect' cannot be shared: its pages are not executable while they are written to",
+      );
+    }
+    this.#sharing ??= this.#startSharing(options);
+    return this.#sharing.handle;
+  }
+
+  /**
+   * Takes back what was freed and replaced in a shared arena, and no thread can be in any more. This happens by itself from time to time.
+   * @returns the bytes that some thread may still be in
+   */
+  reclaim(): number {
+    return this.#disposed ? 0 : (this.#sharing?.reclaim() ?? 0);
+  }
+
+  /**
    * Makes the arena immutable, for good: nothing is placed, replaced or overwritten any more; what was placed
    * can still be called. Where the kernel has mseal, the mappings last as long as the process.
    * @throws EngineError if it is sealed already, or the kernel refuses
@@ -242,38 +216,51 @@ export class CodeArena {
   seal(): void {
     this.#requireOpen();
     this.#callTrampoline();
+    this.#sharing?.reclaim();
     this.#memory.seal();
     this.#sealed = true;
   }
 
   /**
-   * Unmaps what is not sealed; no routine of the arena can be called any more. Disposing twice is harmless.
-   * @throws ArgumentError 'A-IN-USE' while a routine of the arena is running
+   * Unmaps what is not sealed; no routine of the arena can be called any more, by any thread. Disposing twice is harmless.
+   * @throws ArgumentError 'A-IN-USE' while a routine of the arena is running: in this thread, or for more than a second in another.
+   *   Other threads begin no more calls then, and it can be disposed of later
    */
   dispose(): void {
     if (this.#disposed) return;
     for (const placement of this.#placements) requireIdle(placement);
+    close({ memory: this.#memory, symbols: this.#symbols });
     this.#disposed = true;
-    for (const { linked } of this.#placements) if (linked) release(linked.numbers);
+    shared.delete(this);
+    for (const placement of this.#placements) {
+      placement.live = false;
+      if (placement.linked) release(placement.linked.numbers);
+    }
     this.#placements.clear();
     this.#copies.clear();
     this.#trampoline = undefined;
     this.#gate = undefined;
-    close({ memory: this.#memory, symbols: this.#symbols });
+    this.#sharing = undefined;
   }
 
   /** @param check what else is to be looked at: after the options have been read, which may run code of the caller's */
-  #put(codes: readonly MachineCode[], options: PlaceOptions | undefined, check = () => {}): Placement[] {
+  #put(
+    codes: readonly MachineCode[],
+    options: PlaceOptions | undefined,
+    check: (pieces: readonly Piece[]) => void = () => {},
+  ): Placement[] {
     const pieces = linkAll(codes, options);
     try {
       this.#requireOpen();
-      check();
+      check(pieces);
       const copies = this.#publish(pieces);
       return pieces.map(({ code: { abi, needsAlignment, label }, linked }, i) => ({
-        arena: this,
+        home: this.#home,
         copy: copies[i]!,
         code: { abi, needsAlignment, label },
         linked,
+        number: undefined,
+        live: true,
       }));
     } catch (error) {
       for (const { linked } of pieces) if (linked) release(linked.numbers);
@@ -282,10 +269,38 @@ export class CodeArena {
   }
 
   #requireOpen(): void {
-    if (this.#disposed) throw new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
+    if (this.#disposed) throw disposed();
     if (this.#sealed)
       throw new EngineError('E-SEALED', 'this arena is sealed: no code can be placed or replaced in it');
     if (this.#strategy === 'mprotect') requireNothingRunning();
+  }
+
+  #callTrampoline(): Copy {
+    this.#trampoline ??= this.#publish([{ code: this.#target.callTrampoline(), linked: undefined }])[0]!;
+    return this.#trampoline;
+  }
+
+  /**
+   * The way into the arena's code, made at the first call.
+   * @internal
+   * @throws EngineError 'E-NOT-RUNNABLE'
+   */
+  gate(): Gate {
+    this.#gate ??= libc().gate(this.#home.addressOf(this.#callTrampoline()));
+    if (this.#memory.runnable) return this.#gate;
+    throw new EngineError(
+      'E-NOT-RUNNABLE',
+      "code memory could not be made executable again after it was written to: dispose of this arena, whose strategy is 'mprotect'",
+    );
+  }
+
+  #call(placement: Placement, args: readonly GivenArg[]): bigint {
+    const { copy, code, linked } = placement;
+    const words = checkArgs(args, code, libc());
+    const gate = this.gate();
+    const entry = this.#home.addressOf(copy);
+    if (!linked?.numbers.length) return enter(gate, entry, code, words, libc());
+    return callWithHelpers(placement, words, () => enter(gate, entry, code, words, libc()));
   }
 
   #openSymbols(symbols: true | string): SymbolFile {
@@ -297,28 +312,6 @@ export class CodeArena {
     }
   }
 
-  #callTrampoline(): Copy {
-    this.#trampoline ??= this.#publish([{ code: this.#target.callTrampoline(), linked: undefined }])[0]!;
-    return this.#trampoline;
-  }
-
-  /** The way into the arena's code, made at the first call. */
-  #gateIn(): Gate {
-    this.#gate ??= libc().gate(addressIn(this, this.#callTrampoline()));
-    if (this.#memory.runnable) return this.#gate;
-    throw new EngineError(
-      'E-NOT-RUNNABLE',
-      "code memory could not be made executable again after it was written to: dispose of this arena, whose strategy is 'mprotect'",
-    );
-  }
-
-  #free(placement: Placement): void {
-    if (this.#disposed) return;
-    requireIdle(placement);
-    if (this.#strategy === 'mprotect') requireNothingRunning();
-    this.#retire(placement);
-  }
-
   /** Code with its name where profilers find it. */
   #publish(pieces: readonly Piece[]): Copy[] {
     const copies = this.#copies.put(pieces);
@@ -328,51 +321,77 @@ export class CodeArena {
       this.#symbols.add(Array.from(fresh, (copy) => this.#extentOf(copy)));
       return copies;
     } catch (error) {
-      for (const copy of copies) this.#drop(copy);
+      for (const copy of copies) this.#giveUp(this.#dropCopy(copy));
       throw error;
     }
   }
 
   #extentOf(copy: Copy): ArenaExtent {
-    return { address: addressIn(this, copy), length: copy.length, name: copy.label.text };
+    return { address: this.#home.addressOf(copy), length: copy.length, name: copy.label.text };
   }
 
-  #retire(placement: Placement): void {
+  #startSharing(options: ShareOptions): Sharing {
+    const sharing = new Sharing(this.#memory, this.#callTrampoline().offset, options);
+    this.#memory.beforeClose = () => sharing.close();
+    shared.add(this);
+    return sharing;
+  }
+
+  #numberFor(placement: Placement): number {
+    if (!this.#sharing)
+      throw new ArgumentError(
+        'A-NOT-SHARED',
+        'other threads cannot call routines of this arena: share() it first',
+      );
+    if (placement.linked) throw notShareable(placement.code.label.text);
+    placement.number ??= this.#sharing.add(placement.copy.offset, placement.code);
+    return placement.number;
+  }
+
+  /** What threads that know the number of a routine are going to call; undefined if it has none. */
+  #versionFor(placement: Placement, number: number | undefined): number | undefined {
+    if (number === undefined) return undefined;
+    try {
+      return this.#sharing!.prepare(number, placement.copy.offset, placement.code);
+    } catch (error) {
+      this.#giveUp(this.#drop(placement));
+      throw error;
+    }
+  }
+
+  #free(placement: Placement): void {
+    requireIdle(placement);
+    if (this.#strategy === 'mprotect') requireNothingRunning();
+    const room = this.#drop(placement);
+    if (placement.number !== undefined) this.#sharing!.remove(placement.number, room);
+    else this.#giveUp(room);
+  }
+
+  #giveUp(room: Span | undefined): void {
+    if (!room) return;
+    if (this.#sharing) this.#sharing.retire(room);
+    else {
+      this.#memory.trap([room]);
+      this.#memory.release([room]);
+    }
+  }
+
+  /** @returns the room of its code, where that can be used again */
+  #drop(placement: Placement): Span | undefined {
     this.#placements.delete(placement);
+    placement.live = false;
     if (placement.linked) release(placement.linked.numbers);
-    this.#drop(placement.copy);
+    return this.#dropCopy(placement.copy);
   }
 
-  #drop(copy: Copy): void {
-    if (!this.#copies.drop(copy) || this.#sealed) return;
-    const room = [roomOf(copy)];
-    this.#memory.trap(room);
-    this.#memory.release(room);
+  /** @returns its room, where nobody else uses it */
+  #dropCopy(copy: Copy): Span | undefined {
+    const unused = this.#copies.drop(copy);
+    return unused && !this.#sealed ? roomOf(copy) : undefined;
   }
 }
 
-function callPlaced(placement: Placement, args: readonly GivenArg[]): bigint {
-  const { arena, copy, code, linked } = placement;
-  const words = checkArgs(args, code, libc());
-  const gate = gateIn(arena);
-  const entry = addressIn(arena, copy);
-  if (linked?.numbers.length)
-    return callWithHelpers(placement, words, () => libc().call6(gate, entry, ...words, 0n));
-  if (code.abi && code.abi.args.length <= 2) return BigInt(gate.two(entry, words[0], words[1]));
-  return libc().call6(gate, entry, ...words, 0n);
-}
-
-function placementOf(routine: Routine): Placement {
-  const placement = placementIn(routine);
-  if (!placement || isDisposed(placement.arena)) throw freed();
-  return placement;
-}
-
-const freed = () =>
-  new ArgumentError(
-    'A-FREED',
-    'this routine has been freed, its arena disposed of, or it belongs to another arena',
-  );
+const disposed = () => new ArgumentError('A-DISPOSED', 'this arena has been disposed of');
 
 /**
  * Does the relocations of code. Comes before all checks of the arena, because reading the options may run code of the caller's.

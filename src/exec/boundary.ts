@@ -5,7 +5,7 @@ import type { Alignment, ArgSpec } from '../bpf/contract.js';
 import { byteLength } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import type { MachineCode } from '../jit/target.js';
-import type { Libc } from './libc.js';
+import type { Gate, Libc } from './libc.js';
 
 /** What a call of machine code is checked by. */
 export type Checked = Pick<MachineCode, 'abi' | 'needsAlignment'>;
@@ -27,6 +27,12 @@ export function checkArgs(args: readonly GivenArg[], code: Checked, libc: Libc):
     words[i] = wordOf(args[i], spec, args, libc);
   }
   return words;
+}
+
+/** Calls code that `checkArgs` gave the words for. */
+export function enter(gate: Gate, entry: bigint, { abi }: Checked, words: Words, libc: Libc): bigint {
+  if (abi && abi.args.length <= 2) return BigInt(gate.two(entry, words[0], words[1]));
+  return libc.call6(gate, entry, ...words, 0n);
 }
 
 function wordOf(arg: GivenArg, spec: ArgSpec | undefined, args: readonly GivenArg[], libc: Libc): Arg {

@@ -44,7 +44,10 @@ export class CodeMemory {
   /** Of the chunks, those whose mapping can never be changed any more, nor unmapped. */
   readonly #sealed = new Set<number>();
   #chunks = 0;
+  #isSealed = false;
   #closed = false;
+  /** Called before everything is given back; if it throws, nothing is. */
+  beforeClose = (): void => {};
 
   /** @throws EngineError where the system gives no executable memory, with the reason */
   constructor({ name, granule, strategy, trap }: CodeMemoryOptions) {
@@ -63,6 +66,10 @@ export class CodeMemory {
     }
     open.add(this);
     enterRegion(name, this.base, this.regionBytes);
+  }
+
+  get isSealed(): boolean {
+    return this.#isSealed;
   }
 
   get mappedBytes(): number {
@@ -154,11 +161,13 @@ export class CodeMemory {
       if (!this.#pages.seal(first * CHUNK_BYTES, count * CHUNK_BYTES)) continue;
       for (let chunk = first; chunk < first + count; chunk++) this.#sealed.add(chunk);
     }
+    this.#isSealed = true;
   }
 
   /** Gives everything back that is not sealed. Closing twice is harmless. */
   close(): void {
     if (this.#closed) return;
+    this.beforeClose();
     this.#closed = true;
     open.delete(this);
     leaveRegion(this.base);
@@ -243,10 +252,17 @@ export class CodeMemory {
 
 /** What a worker has not disposed of when it ends. The process's own mappings and descriptors end with it. */
 const open = new Set<CodeMemory>();
-if (!isMainThread)
-  process.on('exit', () => {
-    for (const memory of open) memory.close();
-  });
+if (!isMainThread) process.on('exit', closeAll);
+
+function closeAll(): void {
+  for (const memory of open) {
+    try {
+      memory.close();
+    } catch {
+      // Another thread is in a call that does not end: what it runs stays.
+    }
+  }
+}
 
 /** Addresses within one 4 GiB: a power of two of them, from a multiple of it on. */
 function reserveRegion(libc: Libc): { address: bigint; length: number } {

@@ -79,6 +79,7 @@ export interface Libc {
   /** Makes private memory writable or executable, never both. */
   protect(address: bigint, length: number, access: 'write' | 'execute'): void;
   unmap(address: bigint, length: number): void;
+  close(fd: number): void;
   write(fd: number, bytes: Uint8Array, length: number, offset: number): void;
   /** Gives the pages of a part of a file back to the system. */
   punchHole(fd: number, offset: number, length: number): void;
@@ -142,6 +143,7 @@ function load(): Libc {
   );
   const munmap = lib.func('int munmap(uintptr_t address, size_t length)');
   const mprotect = lib.func('int mprotect(uintptr_t address, size_t length, int prot)');
+  const close = lib.func('int close(int fd)');
   const pwrite = lib.func('int64_t pwrite(int fd, const void *bytes, size_t length, int64_t offset)');
   const fallocate = lib.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
   const memcmp = lib.func('int memcmp(const void *bytes, uintptr_t address, size_t length)');
@@ -200,6 +202,9 @@ function load(): Libc {
     },
     unmap(address, length) {
       if (munmap(address, length) !== 0) throw failure('munmap');
+    },
+    close(fd) {
+      close(fd);
     },
     write(fd, bytes, length, offset) {
       const written = Number(pwrite(fd, bytes, length, offset));

@@ -53,7 +53,7 @@ export class MemfdPages implements Pages {
       opened.forEach(closeSync);
       throw error;
     } finally {
-      closeSync(fd);
+      this.#libc.close(fd);
     }
     [this.#readable, this.#writable] = opened as [number, number];
   }
