@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import {
+  bkeyFormat,
   CodeArena,
   compileX64,
   contractFor,
@@ -23,8 +24,13 @@ const MEASURED_MS = 400;
 /** Of what is little code. */
 const SHORTER = 3;
 const COMPILED = 3;
+/** u64s, needs_whiteout and type come before the fields of a key. */
+const HEADER_FIELDS = 3;
 
-/** @returns { first, warm, compilers }: medians of fresh processes; rows of { stage, p50, p99 }; ms of each compiler */
+/**
+ * @returns { first, warm, instructions, compilers }: medians of fresh processes; rows of { stage, p50, p99 }; BPF instructions of a format,
+ *   on average; ms of each compiler
+ */
 export function latency(tools, { random, formats: count, processes, say }) {
   say('latency, warm');
   const real = shuffle(realFormats(), random).slice(0, count);
@@ -32,24 +38,35 @@ export function latency(tools, { random, formats: count, processes, say }) {
     real.length > 0 ? real : Array.from({ length: count }, (_, i) => randomFormat(random, i % 2 === 0));
   const best = tools.tiers.at(-1);
   const arena = new CodeArena();
+  const equals = new Map(formats.map((format) => [format, equalTo(format)]));
   const routes = [
     byBpf(arena),
     byNative(arena),
     ...byTable(tools),
-    byUnpacker(arena, best),
+    byUnpacker(arena, best, equals),
     ...rivals(tools),
   ];
   const warm = routes.flatMap((route) => rowsOf(warmed(formats, route)));
   arena.dispose();
+  const instructions = formats.map((format) => lower(format).instructions.length);
   say('latency, first in a process');
   return {
     formats: formats.length,
     origin: real.length > 0 ? 'real' : 'random',
     warm,
+    instructions: instructions.reduce((sum, count) => sum + count, 0) / formats.length,
     first: firstOf(processes),
     compilers: compilersOf(tools, formats),
   };
 }
+
+/** The same key format as another object, as the next node brings it. */
+const equalTo = ({ keyU64s, fields }) =>
+  bkeyFormat({
+    keyU64s,
+    bitsPerField: fields.slice(HEADER_FIELDS).map(({ bits }) => bits),
+    fieldOffset: fields.slice(HEADER_FIELDS).map(({ offset }) => offset),
+  });
 
 const rowsOf = (times) =>
   [...times].map(([stage, all]) => ({ stage, p50: percentile(all, 50), p99: percentile(all, 99) }));
@@ -112,13 +129,13 @@ const byTable = ({ tiers }) =>
 
 const MANY = 256;
 
-const byUnpacker = (arena, tier) => ({
+const byUnpacker = (arena, tier, equals) => ({
   run(timed, format) {
     const packed = new Uint8Array(format.packedBytes * MANY);
     const out = new Uint8Array(format.unpackedBytes * MANY);
     const unpacker = timed('createUnpacker', () => createUnpacker(format, { engine: 'bpf', arena, tier }));
     const again = timed('createUnpacker, format seen before', () =>
-      createUnpacker(format, { engine: 'bpf', arena, tier }),
+      createUnpacker(equals.get(format), { engine: 'bpf', arena, tier }),
     );
     if (tier)
       timed(`loops of the format, ${tier}, first call`, () => unpacker.unpackMany(packed, MANY, { out }));
@@ -133,8 +150,8 @@ function rivals({ linux, others }) {
   for (const rival of others) {
     routes.push({
       run: (timed, format) => {
-        const program = lower(format);
-        timed(`${rival.title} load and destroy`, () => rival.load(program, format));
+        const encoded = rival.wrap(lower(format));
+        timed(`${rival.title} load and destroy`, () => rival.load(encoded, format));
       },
     });
   }
@@ -165,15 +182,19 @@ function makeWasm(timed, format) {
   timed('WebAssembly: bytes, module, memory, first call', () => wasmOf(format, 4096).one(0, 2048, 1));
 }
 
+/** Rows of { engine, modules, load, make, call }, and the stages of the engine 'bpf'; in µs. */
 function firstOf(processes) {
   const path = fileURLToPath(new URL('first.mjs', import.meta.url));
-  return ['bpf', 'native'].map((engine) => {
+  const medians = (route) => {
     const samples = Array.from({ length: processes }, () =>
-      JSON.parse(spawnSync(process.execPath, [path, engine]).stdout.toString()),
+      JSON.parse(spawnSync(process.execPath, [path, route]).stdout.toString()),
     );
-    const part = (name) => median(samples.map((sample) => sample[name]));
-    return { engine, load: part('load'), make: part('make'), call: part('call') };
-  });
+    const names = Object.keys(samples[0]);
+    return Object.fromEntries(names.map((name) => [name, median(samples.map((sample) => sample[name]))]));
+  };
+  const engines = ['bpf', 'native'].map((engine) => ({ engine, ...medians(engine) }));
+  const { modules, load, ...stages } = medians('stages');
+  return { engines, stages };
 }
 
 /** One format from text to a function of a shared library. */

@@ -166,10 +166,11 @@ function callTables({ one, byCount, againstJavaScript }) {
   ];
 }
 
-function latencyTables({ latency: { formats, origin, warm, first, compilers } }) {
+function latencyTables({ latency: { formats, origin, warm, instructions, first, compilers } }) {
+  const ms = (us) => two(us / 1000);
   return [
     '',
-    `µs from a format to something that can be called, warm, ${formats} ${origin} formats`,
+    `µs from a format to something that can be called, warm, ${formats} ${origin} formats of ${instructions.toFixed(1)} BPF instructions`,
     ...table(
       ['', 'p50', 'p99'],
       warm.map(({ stage, p50, p99 }) => [stage, two(p50), two(p99)]),
@@ -177,13 +178,15 @@ function latencyTables({ latency: { formats, origin, warm, first, compilers } })
     '',
     'first in a process, median, ms',
     ...table(
-      ['', 'koffi and code memory', 'format to routine', 'first record'],
-      first.map(({ engine, load, make, call }) => [
+      ['', "the library's modules", 'koffi and code memory', 'format to unpacker', 'first record'],
+      first.engines.map(({ engine, modules, load, make, call }) => [
         engine,
-        two(load / 1000),
-        two(make / 1000),
-        two(call / 1000),
+        ...[modules, load, make, call].map(ms),
       ]),
+    ),
+    ...table(
+      ['', ...Object.keys(first.stages)],
+      [['bpf, step by step', ...Object.values(first.stages).map(ms)]],
     ),
     ...compilers.map(({ title, ms }) => `${title}, one format to a shared library: ${ms.toFixed(0)} ms`),
   ];

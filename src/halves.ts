@@ -94,11 +94,14 @@ export const lowestBit = ({ low, high }: Halves): number =>
 export const bitLength = ({ low, high }: Halves): number =>
   high !== 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(low);
 
+// Not `2 ** bits`: that took a twentieth of the time of all.
+const power = (bits: number): number => (bits >= 32 ? 2 ** 32 : (1 << bits) >>> 0);
+
 /** Whether a + b is below 2^bits. */
 export function sumFits(a: Halves, b: Halves, bits: number): boolean {
   const low = (a.low >>> 0) + (b.low >>> 0);
   const high = (a.high >>> 0) + (b.high >>> 0) + (low >= 2 ** 32 ? 1 : 0);
-  return bits > 32 ? high < 2 ** (bits - 32) : high === 0 && low < 2 ** bits;
+  return bits > 32 ? high < power(bits - 32) : high === 0 && low < power(bits);
 }
 
 /** The number that an instruction sign-extends from 32 bits to this one; undefined if there is none. */

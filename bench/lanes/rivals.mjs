@@ -24,7 +24,7 @@ function findLibrary(pattern) {
   return found[0];
 }
 
-/** @returns { title, routine(program, format, player), load(program, format) }, or a sentence that says why not */
+/** @returns { title, routine(program, format, player), wrap(program), load(wrapped, format) }, or a sentence that says why not */
 export function openUbpf() {
   const path = process.env.UBPF_LIB;
   if (!path) return 'uBPF is left out: UBPF_LIB names no libubpf.so';
@@ -35,9 +35,8 @@ export function openUbpf() {
   const compile = lib.func('uintptr_t ubpf_compile(void *vm, _Out_ void **error)');
   const kept = [];
   const said = ([message]) => (message ? koffi().decode(message, 'char', -1) : 'no message');
-  const make = (program) => {
+  const make = (code) => {
     const vm = create();
-    const code = encodeProgram(program);
     const error = [null];
     if (load(vm, code, code.length, error) !== 0) throw new Error(`uBPF: ${said(error)}`);
     const address = BigInt(compile(vm, error));
@@ -47,11 +46,12 @@ export function openUbpf() {
   return {
     title: 'uBPF',
     routine(program) {
-      const { vm, address } = make(program);
+      const { vm, address } = make(encodeProgram(program));
       kept.push(vm);
       return { address };
     },
-    load: (program) => destroy(make(program).vm),
+    wrap: encodeProgram,
+    load: (code) => destroy(make(code).vm),
   };
 }
 
@@ -72,8 +72,8 @@ export function openDpdk() {
   const load = lib.func('void *rte_bpf_load(void *prm)');
   const destroy = lib.func('void rte_bpf_destroy(void *bpf)');
   const getJit = lib.func('int rte_bpf_get_jit(void *bpf, void *jit)');
-  const make = (program, format) => {
-    const code = Buffer.concat([SECOND_IS_FIRST, encodeProgram(program)]);
+  const wrap = (program) => Buffer.concat([SECOND_IS_FIRST, encodeProgram(program)]);
+  const make = (code, format) => {
     const prm = Buffer.alloc(PRM_BYTES);
     prm.writeBigUInt64LE(libc().addressOf(code), PRM.instructions);
     prm.writeUInt32LE(code.length / 8, PRM.count);
@@ -86,7 +86,7 @@ export function openDpdk() {
   return {
     title: 'DPDK',
     routine(program, format, player) {
-      const bpf = make(program, format);
+      const bpf = make(wrap(program), format);
       const jit = new BigUint64Array(2);
       if (getJit(bpf, jit) !== 0 || jit[0] === 0n) throw new Error('DPDK made no machine code');
       const code = Buffer.from(libc().copyFrom(jit[0], Number(jit[1])));
@@ -98,6 +98,7 @@ export function openDpdk() {
       const { address } = player.place(code, 'dpdk');
       return { address, bytes: code.length - NOP.length };
     },
-    load: (program, format) => destroy(make(program, format)),
+    wrap,
+    load: (code, format) => destroy(make(code, format)),
   };
 }

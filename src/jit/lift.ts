@@ -151,17 +151,18 @@ class Lifting {
     return true;
   }
 
-  #store({ row, dst, src, off, value }: Instruction): boolean {
+  #store(instruction: Instruction): boolean {
+    const { row, dst, src, off } = instruction;
     const base = this.#registers[dst];
     if (!isPointer(base) || base.region === this.#input) return false;
     if (base.region === STACK) {
-      const stored = row.source === 'reg' ? this.#registers[src] : constant(halvesOf(value));
+      const stored = row.source === 'reg' ? this.#registers[src] : immediateOf(instruction);
       this.#spills.store(base.offset + off, row.size, stored);
       return true;
     }
     if (this.#output !== -1 && this.#output !== base.region) return false;
     this.#output = base.region;
-    const stored = row.source === 'reg' ? this.#number(src) : constant(halvesOf(value));
+    const stored = row.source === 'reg' ? this.#number(src) : immediateOf(instruction);
     const low = storable(stored, row.size);
     if (!low) return false;
     this.#stores.push({ byte: base.offset + off, size: row.size, value: low });
@@ -173,8 +174,9 @@ class Lifting {
     return isPointer(value) ? undefined : value;
   }
 
-  #alu({ row, dst, src, value }: Instruction): Value {
-    const operand = row.source === 'reg' ? this.#registers[src] : constant(halvesOf(value));
+  #alu(instruction: Instruction): Value {
+    const { row, dst, src } = instruction;
+    const operand = row.source === 'reg' ? this.#registers[src] : immediateOf(instruction);
     const { op, bits } = row;
     if (op === 'mov' && bits === 64 && row.signExtend === 0) return operand;
     if (isPointer(operand)) return undefined;
@@ -210,6 +212,18 @@ class Lifting {
       r0: bigintOf(r0.plus),
     };
   }
+}
+
+// The last constant for each of the low bits: shift counts, masks and zeros come again and again.
+const constants: ({ readonly imm: number; readonly sum: Sum } | undefined)[] = new Array(256).fill(undefined);
+
+/** The 32-bit immediate of an instruction. */
+function immediateOf({ imm, value }: Instruction): Sum {
+  const known = constants[imm & 255];
+  if (known?.imm === imm) return known.sum;
+  const sum = constant(halvesOf(value));
+  constants[imm & 255] = { imm, sum };
+  return sum;
 }
 
 function movePointer({ region, offset }: Pointer, op: string, operand: MaybeSum): Value {

@@ -91,7 +91,8 @@ const isInByte = ({ from, bits }: Slice): boolean => (from % 8) + bits <= 8;
 /** The slices of a word as runs: those that move over one distance, in either byte order, are fetched together. */
 function runsOf({ slices, signed, size }: Word, bytes: number): Run[] {
   const distance = slices[0]!.to - slices[0]!.from;
-  if (slices.every(({ from, to }) => to - from === distance)) return runsAt(slices, false, signed, size);
+  if (slices.length === 1 || slices.every(({ from, to }) => to - from === distance))
+    return runsAt(slices, false, signed, size);
   const turned = (slice: Slice): Slice => ({ ...slice, from: bigEndianBit(slice.from, bytes) });
   const groups = new Map<string, Slice[]>();
   const add = (key: string, slice: Slice) => groups.set(key, [...(groups.get(key) ?? []), slice]);

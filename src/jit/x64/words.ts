@@ -1,7 +1,7 @@
 // What a lifted program stores, cut into words anew: pieces whose slices lie in the input as they lie in the output, and
 // constants, are stored together; the header of a bcachefs key is one word.
 
-import { SIZES, type Size } from '../../format/model.js';
+import { SIZES, type Size, sizeFor } from '../../format/model.js';
 import {
   type Halves,
   halvesOf,
@@ -84,7 +84,7 @@ function appendParts(parts: Part[], piece: Piece): void {
 function partOf(byte: number, size: Size, slices: readonly Slice[], signed: boolean, plus: Halves): Part {
   const [first] = slices;
   const move = first ? first.to - first.from : 0;
-  const together = slices.every(({ from, to }) => to - from === move);
+  const together = slices.length < 2 || slices.every(({ from, to }) => to - from === move);
   const distance = together ? move + byte * 8 : undefined;
   const end = byte + size;
   if (signed || slices.length === 0 || isZero(plus))
@@ -96,8 +96,8 @@ function partOf(byte: number, size: Size, slices: readonly Slice[], signed: bool
 
 /** Bytes of the word that begins at a byte. */
 function sizeAt(parts: readonly Part[], first: number, byte: number, inputBytes: number): Size {
-  const wide = SIZES.findLast((size) => isWord(parts, first, byte, size, inputBytes))!;
-  const size = SIZES.findLast((size) => byte % size === 0)!;
+  const wide = widestAt(parts, first, byte, inputBytes);
+  const size = alignmentOf(byte);
   if (size >= wide || !aligningIsFree(parts, first, byte, size)) return wide;
   let next = first;
   while (parts[next]!.end <= byte + size) next++;
@@ -105,6 +105,15 @@ function sizeAt(parts: readonly Part[], first: number, byte: number, inputBytes:
     isWord(parts, first, byte, size, inputBytes) && isWord(parts, next, byte + size, wide, inputBytes);
   return aligns ? size : wide;
 }
+
+function widestAt(parts: readonly Part[], first: number, byte: number, inputBytes: number): Size {
+  for (let i = SIZES.length - 1; i > 0; i--)
+    if (isWord(parts, first, byte, SIZES[i]!, inputBytes)) return SIZES[i]!;
+  return SIZES[0]!;
+}
+
+const alignmentOf = (byte: number): Size =>
+  byte % 8 === 0 ? 8 : byte % 4 === 0 ? 4 : byte % 2 === 0 ? 2 : 1;
 
 // Long enough to tell how a run is cut best.
 const MAX_RUN_BYTES = 64;
@@ -184,7 +193,7 @@ function isCheap({ size, slices, plus }: Word, inputBytes: number): boolean {
   const [bottom, top] = [slices[0], slices.at(-1)];
   if (!bottom || !top) return isShort;
   const loaded = Math.ceil((top.from + top.bits) / 8) - Math.floor(bottom.from / 8);
-  const isLoad = size === 1 || SIZES.some((bytes) => bytes >= loaded && bytes <= inputBytes);
+  const isLoad = size === 1 || (loaded <= 8 && sizeFor(loaded * 8) <= inputBytes);
   const fewBits = size < 8 || slices.length === 1 || top.to + top.bits <= 32;
   return bottom.to < 8 && isLoad && isShort && fewBits;
 }
