@@ -3,7 +3,14 @@
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import type { Lifted } from '../lift.js';
-import { type BulkCode, type MachineCode, makeCode, STREAM_STATE, STRIDE_STATE } from '../target.js';
+import {
+  type BulkCode,
+  type MachineCode,
+  makeCode,
+  STREAM_STATE,
+  STRIDE_STATE,
+  type Tier,
+} from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
 import {
@@ -54,8 +61,8 @@ function finish(asm: Assembler, name: string): MachineCode {
  * `rest(entry, dst, src, count, srcStride, dstStride)`. state: STRIDE_STATE. Reads `overread` bytes behind each of the first.
  * @returns undefined for records that do not lend themselves to it
  */
-export function vectorStrideLoop(lifted: Lifted): BulkCode | undefined {
-  const plan = planRecord(lifted);
+export function vectorStrideLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
+  const plan = planRecord(lifted, tier);
   if (!plan) return undefined;
   const asm = new Assembler();
   const [state, entry, dst, src, rest] = [RDI, RSI, RDX, RCX, R8];
@@ -95,8 +102,8 @@ const overreadOf = ({ reach }: RecordPlan, { input }: Lifted): number => Math.ma
  * state.count is at most state.most.
  * @returns undefined for records that do not lend themselves to it
  */
-export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
-  const plan = planRecord(lifted);
+export function vectorStreamLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
+  const plan = planRecord(lifted, tier);
   if (!plan || plan.reach > lifted.input.bytes || plan.outputBytes !== BKEY_BYTES) return undefined;
   const asm = new Assembler();
   const keyU64s = lifted.input.bytes / 8;
