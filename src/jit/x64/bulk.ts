@@ -2,6 +2,7 @@
 // keys that need no explanation, and then goes on to the loop around the record routine (loops.ts) with what is left.
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
+import { STREAM_END } from '../../format/stream.js';
 import type { Lifted } from '../lift.js';
 import {
   type BulkCode,
@@ -98,7 +99,7 @@ const overreadOf = ({ reach }: RecordPlan, { input }: Lifted): number => Math.ma
 
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets, void *rest)`: a key-stream loop as in loops.ts.
- * At the first key that is malformed, past the end or one too many it goes on to `rest`, the loop there, which says so.
+ * At a key that is malformed or past the end it goes on to `rest`, the loop there, which says so.
  * state.count is at most state.most.
  * @returns undefined for records that do not lend themselves to it
  */
@@ -112,7 +113,8 @@ export function vectorStreamLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode 
   const [here, next, end, offsets, last] = [R12, R10, R13, R14, R15];
   const word = (name: keyof typeof STREAM_STATE) => memory(64, state, STREAM_STATE[name] * 8);
   const source: Place = (bits, by) => new Memory(bits, register(keys), by, register(here));
-  const [each, unpacked, decoded, stop, done] = [
+  const [each, unpacked, decoded, stop, done, ended] = [
+    asm.label(),
     asm.label(),
     asm.label(),
     asm.label(),
@@ -177,7 +179,17 @@ export function vectorStreamLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode 
   asm.emit('sub', register(offsets), register(first));
   asm.emit('shr', register(offsets), 2);
   asm.emit('mov', word('count'), register(offsets));
+  const endedIf = (is: number, most: 'end' | 'most', why: number) => {
+    asm.emit('mov', word('ended'), why);
+    asm.emit('cmp', register(is), word(most));
+    asm.jump('je', ended);
+  };
+  endedIf(here, 'end', STREAM_END.end);
+  endedIf(offsets, 'most', STREAM_END.count);
   pop(asm, CALLEE_SAVED);
   asm.emit('jmp', register(rest));
+  asm.bind(ended);
+  pop(asm, CALLEE_SAVED);
+  asm.emit('ret');
   return { code: finish(asm, 'vector stream loop'), overread: 0 };
 }
