@@ -13,6 +13,7 @@ import { ladder } from './ladder.mjs';
 import { latency } from './latency.mjs';
 import { equip, machineText } from './machine.mjs';
 import { realNodes } from './nodes.mjs';
+import { pays } from './pays.mjs';
 import { report } from './report.mjs';
 import { spread } from './spread.mjs';
 import { seeded } from './work.mjs';
@@ -24,6 +25,7 @@ export const MODES = {
     spread: { rounds: 40, formats: 30 },
     nodes: { rounds: 50, images: 1 },
     calls: { rounds: 15 },
+    pays: { formats: 40 },
     latency: { formats: 100, processes: 3 },
   },
   full: {
@@ -31,6 +33,7 @@ export const MODES = {
     spread: { rounds: 120, formats: 1000 },
     nodes: { rounds: 200, images: 4 },
     calls: { rounds: 100 },
+    pays: { formats: 200 },
     latency: { formats: 1000, processes: 9 },
   },
 };
@@ -43,11 +46,13 @@ export async function measure(mode, { seed, say }) {
   const machine = machineText(tools);
   const sizes = MODES[mode];
   const calls = { random, ...sizes.calls };
+  const all = ladder(tools, { random, say, ...sizes.ladder });
   const run = {
     machine,
     mode,
     seed,
-    ladder: ladder(tools, { random, say, ...sizes.ladder }),
+    ladder: all,
+    pays: pays(tools, all, { random, ...sizes.pays }),
     nodes: await realNodes(tools, { random, say, ...sizes.nodes }),
     one: oneRecord(calls),
     byCount: byCount(tools, calls),

@@ -25,6 +25,7 @@ export function report(run) {
     ...spreadTables(run),
     ...nodeTables(run),
     ...callTables(run),
+    ...payTables(run),
     ...latencyTables(run),
     '',
     ...run.answers.flatMap(({ question, answer }) => [question, `  ${answer}`]),
@@ -86,6 +87,7 @@ const PARTS = {
   'keys of 4 or 5 words': ({ words }) => words >= 4,
   'a field over nine bytes': ({ straddles }) => straddles,
   'of real nodes': ({ origin }) => origin === 'real',
+  'headers and frames, no keys': ({ origin }) => origin === 'no key',
 };
 
 function spreadTables({ spread, mode }) {
@@ -162,6 +164,17 @@ function callTables({ one, byCount, againstJavaScript }) {
         two(row['key stream']),
         two(row['four streams']),
       ]),
+    ),
+  ];
+}
+
+function payTables({ pays: { reason, rows } }) {
+  return [
+    '',
+    `after how many records a format's loop has paid for being made (auto: ${reason})`,
+    ...table(
+      ['', 'µs to make', 'ns saved a record', 'records'],
+      rows.map(({ loop, µs, saved, records }) => [loop, two(µs), two(saved), records]),
     ),
   ];
 }

@@ -1,11 +1,20 @@
-// BPF against native and against C over many formats: random legal ones, byte-aligned and tight, and those of real nodes.
+// BPF against native and against C over many formats: random legal ones, byte-aligned and tight, those of real nodes, and headers and
+// frames that are no keys.
 
 import { IN_L1, makeWork } from './ladder.mjs';
 import { engines, loops, perRecord } from './lanes/lanes.mjs';
 import { ownRoutines } from './lanes/routines.mjs';
 import { inC } from './machine.mjs';
 import { ofLane, race } from './race.mjs';
-import { randomFormat, realFormats, shuffle, straddles } from './work.mjs';
+import {
+  OTHER_FORMATS,
+  randomFormat,
+  randomFrame,
+  randomHeader,
+  realFormats,
+  shuffle,
+  straddles,
+} from './work.mjs';
 
 /** More than this over native is an outlier, which is measured again at other places in memory. */
 const OUTLIER = 1.05;
@@ -80,12 +89,19 @@ function chooseFormats(random, count) {
     const aligned = i % 2 === 0;
     return { origin: aligned ? 'byte-aligned' : 'tight', format: randomFormat(random, aligned) };
   });
-  return [...made, ...real.map((format) => ({ origin: 'real', format }))];
+  const others = Array.from({ length: Math.ceil(count / 8) }, (_, i) =>
+    i % 2 === 0 ? randomHeader(random) : randomFrame(random),
+  );
+  return [
+    ...made,
+    ...real.map((format) => ({ origin: 'real', format })),
+    ...[...Object.values(OTHER_FORMATS), ...others].map((format) => ({ origin: 'no key', format })),
+  ];
 }
 
 function measure(tools, { origin, format, functions, random, rounds }) {
   const rows = {};
-  for (const kind of ['stride', 'stream']) {
+  for (const kind of format.keyU64s === undefined ? ['stride'] : ['stride', 'stream']) {
     const work = makeWork(format, kind, IN_L1, random);
     const routines = ownRoutines(tools, format, functions).filter(
       ({ title }) => title !== 'BPF, plain' && title !== 'empty call',
@@ -97,7 +113,7 @@ function measure(tools, { origin, format, functions, random, rounds }) {
   const ratios = Object.fromEntries(
     Object.entries(RATIOS)
       .filter(([, { words }]) => words === undefined || words.includes(format.keyU64s))
-      .map(([name, { kind, of, by }]) => [name, ratio(rows[kind], of, by, tools)]),
+      .map(([name, { kind, of, by }]) => [name, ratio(rows[kind] ?? [], of, by, tools)]),
   );
   const bytes = Object.fromEntries(
     rows.stride.filter(({ bytes }) => bytes !== undefined).map(({ title, bytes }) => [title, bytes]),

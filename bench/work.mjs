@@ -85,6 +85,53 @@ export function randomFormat(random, aligned) {
   return bkey(bits, offsets);
 }
 
+/** A header as networks have them: fields of some bits, the highest first, each to a member of its own. */
+export function randomHeader(random) {
+  const widths = [1, 2, 3, 4, 4, 6, 8, 8, 12, 13, 16, 16, 20, 24, 32, 32, 48];
+  return recordOf(random, 'header', (i) => ({ name: `field ${i}`, bits: widths[random(widths.length)] }));
+}
+
+/** A frame of sensors: the lowest bits first, some of them signed, some with an offset. */
+export function randomFrame(random) {
+  return recordOf(random, 'frame', (i) => {
+    const bits = 1 + random(random(4) === 0 ? 48 : 18);
+    const signed = bits > 1 && random(2) === 0;
+    return { name: `field ${i}`, bits, signed, offset: random(3) === 0 ? BigInt(random(10_000)) : 0n };
+  });
+}
+
+const MEMBER_BYTES = [1, 2, 4, 8];
+
+/** Fields back to back up to whole words of 32 bits; each member the smallest that holds its values, at a multiple of its size. */
+function recordOf(random, name, makeField) {
+  const wanted = 64 + 32 * random(8);
+  const fields = [];
+  const constants = [];
+  let [at, byte] = [0, 0];
+  const pad = (to) => {
+    for (; byte < to; byte++) constants.push({ value: 0n, to: member(byte, 1) });
+  };
+  for (let i = 0; at < wanted; i++) {
+    const field = makeField(i);
+    const offset = field.offset ?? 0n;
+    const size =
+      MEMBER_BYTES.find((bytes) => (1n << BigInt(field.bits)) + offset <= 1n << BigInt(bytes * 8 - 1)) ?? 8;
+    pad(Math.ceil(byte / size) * size);
+    fields.push({ ...field, at, to: member(byte, size) });
+    at += field.bits;
+    byte += size;
+  }
+  pad(Math.ceil(byte / 4) * 4);
+  return defineFormat({
+    name,
+    packedBytes: Math.ceil(at / 32) * 4,
+    unpackedBytes: byte,
+    order: name === 'header' ? 'msb0' : 'lsb0',
+    fields,
+    constants,
+  });
+}
+
 /** Whether a field lies in nine bytes, so that no load has it. */
 export const straddles = ({ fields }) => fields.some(({ at, bits }) => (at % 8) + bits > 64);
 

@@ -60,13 +60,23 @@ export function createUnpacker(format: Format, options: UnpackerOptions = {}): U
     throw new ArgumentError('A-TIER', `tier must be ${TIERS.join(', ')}; got ${shown(tier)}`);
   }
   if (engine !== 'auto')
-    return new Unpacker(format, makeEngine(format, engine, arena, tier), 'it was asked for');
+    return new Unpacker(format, makeEngine(format, engine, arena, tier), () => 'it was asked for');
   try {
-    return new Unpacker(format, makeEngine(format, 'bpf', arena, tier), 'machine code runs here');
+    const made = makeEngine(format, 'bpf', arena, tier);
+    return new Unpacker(format, made, () => `machine code runs here; ${loopsOf(tier)}`);
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return new Unpacker(format, makeEngine(format, 'reference'), `no machine code: ${error.message}`);
+    return new Unpacker(format, makeEngine(format, 'reference'), () => `no machine code: ${error.message}`);
   }
+}
+
+/** When 'bpf' unpacks by vectors. */
+function loopsOf(wanted: Tier | undefined): string {
+  if (wanted) return `${wanted} was asked for`;
+  const tier = cpuTier();
+  if (tier === 'scalar') return 'the CPU has no AVX2';
+  const loops = `avx2 after ${RECORDS_FOR_A_LOOP.toLocaleString('en')} records`;
+  return tier === 'avx2' ? loops : `${loops}, avx512 after ${RECORDS_FOR_LINES.toLocaleString('en')}`;
 }
 
 /** Format to machine code by way of BPF. */
@@ -149,9 +159,9 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
   };
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   const own = {
-    stride: loop('avx2', RECORDS_FOR_A_LOOP, vectorStrideLoop),
-    stream: loop('avx2', RECORDS_FOR_A_LOOP, vectorStreamLoop),
-    streams: loop('avx2', RECORDS_FOR_A_LOOP, streamsLoop),
+    stride: loop('avx2', RECORDS_FOR_A_LOOP, (form) => vectorStrideLoop(form, tier())),
+    stream: loop('avx2', RECORDS_FOR_A_LOOP, (form) => vectorStreamLoop(form, tier())),
+    streams: loop('avx2', RECORDS_FOR_A_LOOP, (form) => streamsLoop(form, tier())),
     lines: (distance: number) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
   };
   const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);

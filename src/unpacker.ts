@@ -79,18 +79,22 @@ export class Unpacker {
   readonly format: Format;
   /** The engine in use. */
   readonly engine: EngineName;
-  /** Why it is in use: it was asked for, or what 'auto' found. */
-  readonly reason: string;
+  readonly #reason: () => string;
   #engine: Engine | undefined;
   /** Where a record goes before it is copied: V8 takes 0.3 µs to give a new small buffer an address, and 0.02 to copy it. */
   #record: Uint8Array | undefined;
 
   /** @internal Unpackers come from `createUnpacker`. */
-  constructor(format: Format, engine: Engine, reason: string) {
+  constructor(format: Format, engine: Engine, reason: () => string) {
     this.format = format;
     this.engine = engine.name;
-    this.reason = reason;
+    this.#reason = reason;
     this.#engine = engine;
+  }
+
+  /** Why it is in use: it was asked for, or what 'auto' found, and then after how many records the format gets loops of its own. */
+  get reason(): string {
+    return this.#reason();
   }
 
   /** Bytes of machine code of the routine; undefined where there is none. */
@@ -98,7 +102,7 @@ export class Unpacker {
     return this.#live().codeBytes;
   }
 
-  /** What it uses of the CPU for many records: 'scalar', 'avx2' or 'avx512'; undefined where that is not its choice. */
+  /** The best that it uses of the CPU for many records: 'scalar', 'avx2' or 'avx512'; undefined where that is not its choice. */
   get tier(): string | undefined {
     return this.#live().tier?.();
   }

@@ -6,10 +6,28 @@ import { afterAll, describe, expect, it } from 'vitest';
 
 // bench/ is JavaScript without types, and runs on dist/.
 const load = (file: string) => import(new URL(`../bench/${file}.mjs`, import.meta.url).href);
-const [{ equip, inC }, { makeWork }, { lanesOf }, { routinesOf }, { race }, work, { spread }, { realNodes }] =
-  await Promise.all(
-    ['machine', 'ladder', 'lanes/lanes', 'lanes/routines', 'race', 'work', 'spread', 'nodes'].map(load),
-  );
+const FILES = [
+  'machine',
+  'ladder',
+  'lanes/lanes',
+  'lanes/routines',
+  'race',
+  'work',
+  'spread',
+  'nodes',
+  'pays',
+];
+const [
+  { equip, inC },
+  { makeWork },
+  { lanesOf },
+  { routinesOf },
+  { race },
+  work,
+  { spread },
+  { realNodes },
+  { pays },
+] = await Promise.all(FILES.map(load));
 const tools = equip();
 afterAll(() => tools.player.dispose());
 
@@ -83,12 +101,29 @@ it('random formats are legal, tight and byte-aligned ones, of one to five words,
 it('the ratios over formats are of lanes that there are', () => {
   const rows = spread(tools, { random: work.seeded(2), rounds: 1, formats: 2, say: () => {} });
   expect(rows.length).toBeGreaterThanOrEqual(2);
-  for (const { ratios, bytes } of rows) {
+  const origins = new Set(rows.map(({ origin }: { origin: string }) => origin));
+  expect([...origins]).toEqual(expect.arrayContaining(['tight', 'byte-aligned', 'no key']));
+  for (const { origin, ratios, bytes } of rows) {
     expect(ratios['record, BPF / native']).toBeGreaterThan(0);
-    expect(ratios['key stream, BPF best / native per record'] === undefined).toBe(tools.tiers.length === 0);
+    const isWalked = origin !== 'no key' && tools.tiers.length > 0;
+    expect(ratios['key stream, BPF best / native per record'] !== undefined).toBe(isWalked);
     expect(bytes.BPF).toBeGreaterThan(0);
     expect(bytes.native).toBeGreaterThan(0);
   }
+});
+
+it('a loop pays after as many records as it takes time to make', () => {
+  const row = (title: string, ns: number) => ({ title, kind: 'engine', ns });
+  const ladder = ['stride', 'stream'].map((kind) => ({
+    format: 'F1',
+    kind,
+    place: 'L1',
+    rows: [row('native', 4), row('BPF avx2', 2), row('BPF avx512', 1), row('BPF 4 streams', 1)],
+  }));
+  const { reason, rows } = pays(tools, ladder, { random: work.seeded(5), formats: 2 });
+  expect(reason).toMatch(/^machine code runs here; /);
+  expect(rows.length).toBe(tools.tiers.length === 0 ? 0 : tools.tiers.length + 2);
+  for (const { µs, saved, records } of rows) expect(records).toBe(Math.ceil((µs * 1000) / saved));
 });
 
 it('all lanes give the keys of the sample image, as bcachefs wrote them', async () => {

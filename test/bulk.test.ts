@@ -153,14 +153,16 @@ function plainWalk(routine: Routine, run: StreamRun) {
 
 const RUNS = 5;
 
-describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
+const tiers = (['avx2', 'avx512'] as const).filter((tier) => runsOn(tier, machine));
+
+describe.each(tiers)('record by record with %s', (tier) => {
   test('records that lie apart are unpacked as one by one, whatever the format, stride and count', () => {
     let vectorised = 0;
     for (let seed = 0; seed < 500; seed++) {
       const random = seeded(seed);
       const format = anyFormat(random, seed);
       const form = lifted(format);
-      const vector = form && vectorStrideLoop(form);
+      const vector = form && vectorStrideLoop(form, tier);
       if (!vector) continue;
       withRoutines(format, { vector }, (routine, loops) => {
         for (let i = 0; i < RUNS; i++) {
@@ -181,7 +183,7 @@ describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
     for (let seed = 0; seed < 300; seed++) {
       const random = seeded(seed);
       const format = randomBkeyFormat(random);
-      withRoutines(format, { vector: vectorStreamLoop(lifted(format)!)! }, (routine, loops) => {
+      withRoutines(format, { vector: vectorStreamLoop(lifted(format)!, tier)! }, (routine, loops) => {
         for (let i = 0; i < RUNS; i++) {
           const run = randomWalk(format, random, { from: input, to: output });
           const expected = plainWalk(routine, run);
@@ -199,7 +201,7 @@ describe.skipIf(!runsOn('avx2', machine))('with AVX2', () => {
       const random = seeded(seed);
       const format = randomBkeyFormat(random);
       const form = lifted(format)!;
-      const codes = { together: streamsLoop(form)!, single: vectorStreamLoop(form)! };
+      const codes = { together: streamsLoop(form, tier)!, single: vectorStreamLoop(form, tier)! };
       withRoutines(format, codes, (routine, loops) => {
         for (let i = 0; i < RUNS; i++) {
           const offsets = new Uint32Array(5 * 41);

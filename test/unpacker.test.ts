@@ -266,7 +266,16 @@ describe.each(LANES.filter(isHere))('the engine %s', (engine) => {
 });
 
 it('auto says which engine it took, and why', () => {
-  expect(unpackerOf(FORMAT, 'auto')).toMatchObject({ engine: 'bpf', reason: 'machine code runs here' });
+  const auto = unpackerOf(FORMAT, 'auto');
+  const loops = {
+    scalar: 'the CPU has no AVX2',
+    avx2: 'avx2 after 100,000 records',
+    avx512: 'avx2 after 100,000 records, avx512 after 2,000,000',
+  };
+  expect(auto).toMatchObject({ engine: 'bpf', reason: `machine code runs here; ${loops[best]}` });
+  expect(createUnpacker(FORMAT, { tier: 'scalar' }).reason).toBe(
+    'machine code runs here; scalar was asked for',
+  );
 });
 
 it.each(LANES.filter((lane) => /bpf|native|table/.test(lane) && isHere(lane)))(

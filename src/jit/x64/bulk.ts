@@ -2,8 +2,16 @@
 // keys that need no explanation, and then goes on to the loop around the record routine (loops.ts) with what is left.
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
+import { STREAM_END } from '../../format/stream.js';
 import type { Lifted } from '../lift.js';
-import { type BulkCode, type MachineCode, makeCode, STREAM_STATE, STRIDE_STATE } from '../target.js';
+import {
+  type BulkCode,
+  type MachineCode,
+  makeCode,
+  STREAM_STATE,
+  STRIDE_STATE,
+  type Tier,
+} from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
 import {
@@ -54,8 +62,8 @@ function finish(asm: Assembler, name: string): MachineCode {
  * `rest(entry, dst, src, count, srcStride, dstStride)`. state: STRIDE_STATE. Reads `overread` bytes behind each of the first.
  * @returns undefined for records that do not lend themselves to it
  */
-export function vectorStrideLoop(lifted: Lifted): BulkCode | undefined {
-  const plan = planRecord(lifted);
+export function vectorStrideLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
+  const plan = planRecord(lifted, tier);
   if (!plan) return undefined;
   const asm = new Assembler();
   const [state, entry, dst, src, rest] = [RDI, RSI, RDX, RCX, R8];
@@ -91,12 +99,12 @@ const overreadOf = ({ reach }: RecordPlan, { input }: Lifted): number => Math.ma
 
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *keys, u32 *offsets, void *rest)`: a key-stream loop as in loops.ts.
- * At the first key that is malformed, past the end or one too many it goes on to `rest`, the loop there, which says so.
+ * At a key that is malformed or past the end it goes on to `rest`, the loop there, which says so.
  * state.count is at most state.most.
  * @returns undefined for records that do not lend themselves to it
  */
-export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
-  const plan = planRecord(lifted);
+export function vectorStreamLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
+  const plan = planRecord(lifted, tier);
   if (!plan || plan.reach > lifted.input.bytes || plan.outputBytes !== BKEY_BYTES) return undefined;
   const asm = new Assembler();
   const keyU64s = lifted.input.bytes / 8;
@@ -105,7 +113,8 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   const [here, next, end, offsets, last] = [R12, R10, R13, R14, R15];
   const word = (name: keyof typeof STREAM_STATE) => memory(64, state, STREAM_STATE[name] * 8);
   const source: Place = (bits, by) => new Memory(bits, register(keys), by, register(here));
-  const [each, unpacked, decoded, stop, done] = [
+  const [each, unpacked, decoded, stop, done, ended] = [
+    asm.label(),
     asm.label(),
     asm.label(),
     asm.label(),
@@ -170,7 +179,17 @@ export function vectorStreamLoop(lifted: Lifted): BulkCode | undefined {
   asm.emit('sub', register(offsets), register(first));
   asm.emit('shr', register(offsets), 2);
   asm.emit('mov', word('count'), register(offsets));
+  const endedIf = (is: number, most: 'end' | 'most', why: number) => {
+    asm.emit('mov', word('ended'), why);
+    asm.emit('cmp', register(is), word(most));
+    asm.jump('je', ended);
+  };
+  endedIf(here, 'end', STREAM_END.end);
+  endedIf(offsets, 'most', STREAM_END.count);
   pop(asm, CALLEE_SAVED);
   asm.emit('jmp', register(rest));
+  asm.bind(ended);
+  pop(asm, CALLEE_SAVED);
+  asm.emit('ret');
   return { code: finish(asm, 'vector stream loop'), overread: 0 };
 }

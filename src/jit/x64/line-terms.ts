@@ -1,6 +1,6 @@
-// The slices of 64 bytes of output by AVX-512 VBMI. Each term is
+// The slices of a register of output, 64 bytes or fewer, by AVX-512 VBMI. Each term is
 //
-//   vpermb           up to eight bytes for each lane, of windows of 64 bytes of the input, one instruction a window
+//   vpermb           up to eight bytes for each lane, of windows of the input as wide as that, one instruction a window
 //   vpmultishiftqb   any eight neighbouring bits of the lane for each byte; not where all are whole bytes already
 //   vpandq           where bits came along that are not wanted; otherwise vpermb leaves the rest 0
 //
@@ -12,7 +12,7 @@ import { type Chunk, LANE_BITS, orBits } from './vector-plan.js';
 export const LINE_BYTES = 64;
 const LANE_BYTES = LANE_BITS / 8;
 
-/** 64 bytes of the input, and the bytes of the register that come from there. */
+/** Bytes of the input, and the bytes of the register that come from there. */
 export interface Window {
   readonly from: number;
   /** One bit for each byte. */
@@ -37,15 +37,15 @@ interface Draft {
   readonly wanted: Uint8Array;
 }
 
-/** The terms of a line. `end`: bytes of the input, which windows stay inside of where they can. */
-export function lineTerms({ slices }: Chunk, end: number): LineTerm[] {
+/** The terms of a register of `width` bytes. `end`: bytes of the input, which windows stay inside of where they can. */
+export function lineTerms({ slices }: Chunk, end: number, width = LINE_BYTES): LineTerm[] {
   const drafts: Draft[] = [];
   for (const slice of slices.flatMap(splitLong)) {
     if (drafts.some((draft) => place(draft, slice))) continue;
     const draft: Draft = {
-      bytes: new Array(LINE_BYTES).fill(undefined),
-      controls: new Array(LINE_BYTES).fill(undefined),
-      wanted: new Uint8Array(LINE_BYTES),
+      bytes: new Array(width).fill(undefined),
+      controls: new Array(width).fill(undefined),
+      wanted: new Uint8Array(width),
     };
     place(draft, slice);
     drafts.push(draft);
@@ -136,16 +136,17 @@ function arriving({ bytes }: Draft, multishift: Uint8Array | undefined): Uint8Ar
 
 /** Windows for all bytes, from the first byte on. */
 function windowsFor(bytes: Draft['bytes'], end: number): Window[] {
+  const width = bytes.length;
   const needed = bytes.filter((byte) => byte !== undefined).sort((a, b) => a - b);
   const windows: Window[] = [];
   for (let i = 0; i < needed.length; ) {
-    const from = Math.max(0, Math.min(needed[i]!, end - LINE_BYTES));
-    const takes = new Uint8Array(LINE_BYTES / 8);
+    const from = Math.max(0, Math.min(needed[i]!, end - width));
+    const takes = new Uint8Array(width / 8);
     bytes.forEach((byte, at) => {
-      if (byte !== undefined && byte >= needed[i]! && byte < from + LINE_BYTES) orBits(takes, 1n, at);
+      if (byte !== undefined && byte >= needed[i]! && byte < from + width) orBits(takes, 1n, at);
     });
     windows.push({ from, takes });
-    while (i < needed.length && needed[i]! < from + LINE_BYTES) i++;
+    while (i < needed.length && needed[i]! < from + width) i++;
   }
   return windows;
 }

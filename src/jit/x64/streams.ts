@@ -4,7 +4,7 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
 import type { Lifted } from '../lift.js';
-import { type BulkCode, makeCode, STREAM_PLACES, STREAM_WORDS } from '../target.js';
+import { type BulkCode, makeCode, STREAM_PLACES, STREAM_WORDS, type Tier } from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
 import { FORMAT_BITS } from './bulk.js';
@@ -65,8 +65,8 @@ const wordOf = (base: number, stream: number, word: keyof typeof STREAM_WORDS): 
  * STREAM_PLACES says, or a multiple of it.
  * @returns undefined for records that do not lend themselves to it
  */
-export function streamsLoop(lifted: Lifted): BulkCode | undefined {
-  const plan = planRecord(lifted);
+export function streamsLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
+  const plan = planRecord(lifted, tier);
   if (!plan || plan.reach > lifted.input.bytes || plan.outputBytes !== BKEY_BYTES) return undefined;
   const asm = new Assembler();
   const record = new VectorRecord(asm, plan, CONSTANTS);

@@ -1,9 +1,12 @@
 // One record in AVX2, as a piece of straight-line code for the loops in bulk.ts: chunks of 32 bytes in ymm registers, what
-// is left of the record in smaller ones. Constants are loaded before the loop as far as there are registers.
+// is left of the record in smaller ones; by AVX-512 VBMI where that takes fewer instructions. Constants are loaded before
+// the loop as far as there are registers.
 
 import type { Lifted } from '../lift.js';
+import type { Tier } from '../target.js';
 import type { Assembler } from './assemble.js';
-import { Memory, memory, type Register, type VectorBits, vector } from './operands.js';
+import { type LineTerm, lineTerms } from './line-terms.js';
+import { Masked, MaskRegister, Memory, memory, type Register, type VectorBits, vector } from './operands.js';
 import { type Chunk, chunkOf, fitsInto, isWhole } from './vector-plan.js';
 import { type Load, type Term, termsOf } from './vector-terms.js';
 
@@ -12,7 +15,7 @@ export type Place = (bits: 8 | 16 | 32 | 64 | VectorBits, offset: number) => Mem
 
 interface Part {
   readonly chunk: Chunk;
-  readonly terms: readonly Term[];
+  readonly terms: readonly (Term | LineTerm)[];
   readonly bits: 128 | 256;
 }
 
@@ -20,6 +23,8 @@ export interface RecordPlan {
   readonly parts: readonly Part[];
   /** The loads, each once. */
   readonly loads: readonly Load[];
+  /** The bytes that terms by VBMI take from a window, each once. */
+  readonly masks: readonly Uint8Array[];
   readonly outputBytes: number;
   /** Bytes from the start of a record that may be read. */
   readonly reach: number;
@@ -29,18 +34,28 @@ const SPAN_BYTES = [32, 16, 8, 4, 2, 1];
 // A record that needs more is no faster than scalar code.
 const MOST_TERMS = 12;
 const VECTOR_REGISTERS = 16;
+/** Records have to be as long as what VBMI loads of them. */
+const LEAST_FOR_VBMI = 32;
+const MASK_REGISTERS = 7;
 /** As many loads are kept in registers; where there are more, each term loads anew. */
 const MOST_LOADS = 4;
 
 /** undefined for a record that does not lend itself to it. */
-export function planRecord(lifted: Lifted): RecordPlan | undefined {
+export function planRecord(lifted: Lifted, tier: Tier = 'avx2'): RecordPlan | undefined {
   if (!isWhole(lifted)) return undefined;
   const sizes = spanSizes(lifted.output.bytes);
-  const plans = [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order));
-  const [best] = plans.sort((a, b) => operations(a) - operations(b));
-  const terms = best!.parts.reduce((sum, part) => sum + part.terms.length, 0);
-  return terms <= MOST_TERMS ? best : undefined;
+  const tiers: Tier[] =
+    tier === 'avx512' && lifted.input.bytes >= LEAST_FOR_VBMI ? ['avx2', 'avx512'] : ['avx2'];
+  const plans = tiers.flatMap((tier) =>
+    [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order, tier)),
+  );
+  const possible = plans.filter(
+    ({ parts, masks }) => termsIn(parts) <= MOST_TERMS && masks.length <= MASK_REGISTERS,
+  );
+  return possible.sort((a, b) => operations(a) - operations(b))[0];
 }
+
+const termsIn = (parts: readonly Part[]): number => parts.reduce((sum, { terms }) => sum + terms.length, 0);
 
 function spanSizes(bytes: number): number[] {
   const sizes: number[] = [];
@@ -49,7 +64,7 @@ function spanSizes(bytes: number): number[] {
   return sizes;
 }
 
-function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[]): RecordPlan {
+function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[], tier: Tier): RecordPlan {
   let byte = 0;
   const spans = sizes.map((bytes) => ({ byte: (byte += bytes) - bytes, bytes }));
   const fitting = pieces.filter((piece) => fitsInto(piece, spans));
@@ -57,17 +72,22 @@ function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[])
   // Stored over the others, so these come last.
   const ownChunks = own.map((piece) => chunkOf([piece], { byte: piece.byte, bytes: piece.size }));
   const chunks = [...spans.map((span) => chunkOf(fitting, span)), ...ownChunks];
-  const parts = chunks.map(
-    (chunk): Part => ({
-      chunk,
-      terms: termsOf(chunk, input.bytes),
-      bits: chunk.bytes > 16 ? 256 : 128,
-    }),
-  );
-  const loads = distinctLoads(parts.flatMap((part) => part.terms.map(({ load }) => load)));
+  const parts = chunks.map((chunk): Part => {
+    const bits = chunk.bytes > 16 ? 256 : 128;
+    const terms = tier === 'avx512' ? lineTerms(chunk, input.bytes, bits / 8) : termsOf(chunk, input.bytes);
+    return { chunk, terms, bits };
+  });
+  const terms = parts.flatMap((part) => part.terms);
+  const loads = distinctLoads(terms.flatMap((term) => ('load' in term ? [term.load] : [])));
+  const masks = new Map(terms.flatMap(takenBy).map((mask) => [keyOf(mask, 64), mask]));
   const ends = loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes));
-  return { parts, loads, outputBytes: output.bytes, reach: Math.max(0, ...ends) };
+  const reach = tier === 'avx512' ? input.bytes : Math.max(0, ...ends);
+  return { parts, loads, masks: [...masks.values()], outputBytes: output.bytes, reach };
 }
+
+/** The first window of a term needs no mask where what it brings along is cleared later. */
+const takenBy = (term: Term | LineTerm): Uint8Array[] =>
+  'load' in term ? [] : term.windows.slice(term.mask ? 1 : 0).map(({ takes }) => takes);
 
 /** A load of both halves serves those who want its lower half only. */
 function distinctLoads(loads: readonly Load[]): Load[] {
@@ -84,12 +104,18 @@ const serves = (load: Load, wanted: Load): boolean =>
   load.from[0] === wanted.from[0] &&
   (wanted.from[1] === undefined || wanted.from[1] === load.from[1]);
 
-/** How many instructions a record takes, without loads. */
-function operations({ parts }: RecordPlan): number {
+/** How many instructions a record takes. */
+function operations({ parts, loads }: RecordPlan): number {
   let count = 0;
+  for (const { from } of loads) count += from[1] === undefined || from[1] === from[0] ? 1 : 2;
   for (const { chunk, terms } of parts) {
     count += 1 + chunk.adds.length + (chunk.flip ? 1 : 0) + Math.max(0, terms.length - 1);
-    for (const { right, left, mask } of terms) count += 1 + [right, left, mask].filter(Boolean).length;
+    for (const term of terms) {
+      const { mask } = term;
+      const moves =
+        'load' in term ? [term.shuffle, term.right, term.left] : [...term.windows, term.multishift];
+      count += [...moves, mask].filter(Boolean).length;
+    }
   }
   return count;
 }
@@ -105,6 +131,8 @@ export class VectorRecord {
   /** General register with the address of the constants. */
   readonly #base: number;
   readonly #constants = new Map<string, Constant>();
+  /** The mask register of each of the plan's masks. */
+  readonly #masks = new Map<string, number>();
   readonly #keeps: boolean;
 
   constructor(asm: Assembler, plan: RecordPlan, base: number) {
@@ -118,10 +146,13 @@ export class VectorRecord {
   prepare(): void {
     const asm = this.#asm;
     asm.address(this.#base, asm.constants);
-    let free = this.#temporary + 1;
+    let free = this.#spare + 1;
     for (const { chunk, terms, bits } of this.#plan.parts) {
-      const values = terms.flatMap(({ shuffle, right, left, mask }) => [shuffle, right, left, mask]);
-      for (const value of [...values, chunk.flip, ...chunk.adds.map((add) => add.value)]) {
+      for (const value of [
+        ...terms.flatMap(constantsOf),
+        chunk.flip,
+        ...chunk.adds.map((add) => add.value),
+      ]) {
         const key = value && keyOf(value, bits);
         if (!key || this.#constants.has(key)) continue;
         const register = free < VECTOR_REGISTERS ? free++ : undefined;
@@ -129,6 +160,11 @@ export class VectorRecord {
         this.#constants.set(key, { at, register });
         if (register !== undefined) asm.emit('vmovdqu', vector(register, bits), memory(bits, this.#base, at));
       }
+    }
+    for (const mask of this.#plan.masks) {
+      const number = this.#masks.size + 1;
+      this.#masks.set(keyOf(mask, 64), number);
+      asm.emit('kmovq', new MaskRegister(number), memory(64, this.#base, asm.constant(padded(mask, 64))));
     }
   }
 
@@ -146,6 +182,11 @@ export class VectorRecord {
 
   get #temporary(): number {
     return this.#result + 1;
+  }
+
+  /** For a constant that has to be in a register. */
+  get #spare(): number {
+    return this.#temporary + (this.#plan.loads.length > 0 ? 0 : 1);
   }
 
   #load(register: number, { from: [low, high], bytes }: Load, source: Place): void {
@@ -168,7 +209,8 @@ export class VectorRecord {
     let value: Register | undefined;
     for (const term of terms) {
       const into = value ? vector(this.#temporary, bits) : result;
-      this.#term(term, into, source);
+      if ('load' in term) this.#term(term, into, source);
+      else this.#permute(term, into, source);
       if (value) asm.emit('vpor', result, result, into);
       value = result;
     }
@@ -196,12 +238,39 @@ export class VectorRecord {
     if (mask) asm.emit('vpand', into, into, this.#constant(mask, bits));
   }
 
+  #permute({ windows, permute, multishift, mask }: LineTerm, into: Register, source: Place): void {
+    const asm = this.#asm;
+    const bits = into.bits as VectorBits;
+    const index = this.#inRegister(permute, bits);
+    windows.forEach(({ from, takes }, i) => {
+      const all = i === 0 && mask !== undefined;
+      const taken = () => this.#masks.get(keyOf(takes, 64))!;
+      const to = all ? into : new Masked(into, taken(), i === 0 ? 'clear' : 'keep');
+      asm.emit('vpermb', to, index, source(bits, from));
+    });
+    if (multishift) asm.emit('vpmultishiftqb', into, this.#inRegister(multishift, bits), into);
+    if (mask) asm.emit('vpand', into, into, this.#constant(mask, bits));
+  }
+
+  #inRegister(value: Uint8Array, bits: VectorBits): Register {
+    const constant = this.#constant(value, bits);
+    if (!(constant instanceof Memory)) return constant;
+    this.#asm.emit('vmovdqu', vector(this.#spare, bits), constant);
+    return vector(this.#spare, bits);
+  }
+
   #constant(value: Uint8Array, bits: number): Register | Memory {
     const { at, register } = this.#constants.get(keyOf(value, bits))!;
     const width = bits as VectorBits;
     return register === undefined ? memory(width, this.#base, at) : vector(register, width);
   }
 }
+
+/** Those that have to be in registers come first. */
+const constantsOf = (term: Term | LineTerm): (Uint8Array | undefined)[] =>
+  'load' in term
+    ? [term.shuffle, term.right, term.left, term.mask]
+    : [term.permute, term.multishift, term.mask];
 
 export const ADD = { 8: 'vpaddb', 16: 'vpaddw', 32: 'vpaddd', 64: 'vpaddq' } as const;
 
