@@ -162,14 +162,8 @@ export class Unpacker {
     const bytes = part(requireBytes(packed, used, 'packed'), 0, used);
     const arrays = columnArrays(wanted, count);
     const targets = wanted.map(({ spec }, i) => targetOf(spec, arrays[i]!));
-    if (
-      overlapAny(
-        [bytes],
-        targets.map((target) => target.bytes),
-        engine.addressOf,
-      )
-    )
-      throw overlappingColumns();
+    const outs = targets.map((target) => target.bytes);
+    if (overlapAny([bytes], outs, engine.addressOf)) throw overlappingColumns();
     if (count > 0 && !engine.columns?.(bytes, count, distance, targets))
       spreadRecords(this.format, engine.many, { packed: bytes, count, stride: distance }, targets);
     return Object.fromEntries(wanted.map(({ spec }, i) => [spec.name, arrays[i]!]));
