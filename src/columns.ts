@@ -35,14 +35,15 @@ export interface ColumnTarget {
 
 interface Kind {
   readonly name: string;
+  readonly prototype: object;
   readonly is: (value: unknown) => boolean;
   readonly at: (buffer: ArrayBufferLike, byteOffset: number, length: number) => Column;
 }
 
 function kind(make: new (buffer: ArrayBufferLike, byteOffset: number, length: number) => Column): Kind {
-  const { name } = make;
+  const { name, prototype } = make;
   const is = types[`is${name}` as 'isUint8Array'];
-  return { name, is, at: (buffer, byteOffset, length) => new make(buffer, byteOffset, length) };
+  return { name, prototype, is, at: (buffer, byteOffset, length) => new make(buffer, byteOffset, length) };
 }
 
 const UNSIGNED: Readonly<Record<Size, Kind>> = {
@@ -82,13 +83,27 @@ export function wantedColumns(format: Format, columns: unknown, out: unknown): W
   return wanted;
 }
 
-function specOf({ name: format, fields }: Format, name: unknown): ColumnSpec {
-  const found = fields.filter((field) => field.name === name);
-  if (found.length === 1) return columnOf(found[0]!);
-  const message =
-    found.length > 1
-      ? `${found.length} fields of ${format} are named ${shown(name)}, and columns go by their names`
-      : `no field of ${format} is named ${shown(name)}; it has ${fields.map((field) => field.name).join(', ') || 'none'}`;
+const known = new WeakMap<Format, ReadonlyMap<unknown, ColumnSpec>>();
+
+/** The columns of fields whose names no other has. */
+function specsOf(format: Format): ReadonlyMap<unknown, ColumnSpec> {
+  const found = known.get(format);
+  if (found) return found;
+  const specs = new Map(format.fields.map((field) => [field.name, columnOf(field)]));
+  format.fields.forEach(({ name }, i) => {
+    if (format.fields.findIndex((field) => field.name === name) !== i) specs.delete(name);
+  });
+  known.set(format, specs);
+  return specs;
+}
+
+function specOf(format: Format, name: unknown): ColumnSpec {
+  const spec = specsOf(format).get(name);
+  if (spec) return spec;
+  const names = format.fields.map((field) => field.name);
+  const message = names.includes(name as string)
+    ? `several fields of ${format.name} are named ${shown(name)}, and columns go by their names`
+    : `no field of ${format.name} is named ${shown(name)}; it has ${names.join(', ') || 'none'}`;
   throw new ArgumentError('A-COLUMN', message);
 }
 
@@ -117,7 +132,7 @@ function made(spec: ColumnSpec, count: number): Column {
 
 function checked(spec: ColumnSpec, given: unknown, count: number): Column {
   const what = `out.${spec.name}`;
-  const { name, is, at } = kindOf(spec);
+  const { name, is, at, prototype } = kindOf(spec);
   if (!is(given)) throw new ArgumentError('A-TYPE', `${what} must be a ${name}`);
   const array = given as Uint8Array;
   const bytes = byteLength(array);
@@ -126,15 +141,16 @@ function checked(spec: ColumnSpec, given: unknown, count: number): Column {
     const has = bytes / spec.bytes;
     throw new ArgumentError('A-LENGTH', `${what} has ${has} elements, ${count} are needed`);
   }
+  if (bytes === count * spec.bytes && Object.getPrototypeOf(given) === prototype) return given as Column;
   const used = part(array, 0, count * spec.bytes);
   return at(used.buffer, used.byteOffset, count);
 }
 
 /** The bytes of an array that `columnArrays` returned. */
-export const targetOf = (spec: ColumnSpec, { buffer, byteOffset, byteLength }: Column): ColumnTarget => ({
-  spec,
-  bytes: new Uint8Array(buffer, byteOffset, byteLength),
-});
+export function targetOf(spec: ColumnSpec, column: Column): ColumnTarget {
+  const bytes = column as Uint8Array;
+  return { spec, bytes: part(bytes, 0, byteLength(bytes)) };
+}
 
 /** As many bytes of records are unpacked at once before they are spread: they stay in the first-level cache. */
 const CHUNK_BYTES = 16384;

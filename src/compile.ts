@@ -137,7 +137,7 @@ function isPlaced(routine: Routine): boolean {
 }
 
 // A loop pays after as many records as make up for the time it takes to make. Measured: 0.15 ms for one that saves 1 to 2 ns
-// a record, 0.5 ms for whole lines, which save another 0.2 ns.
+// a record, 0.5 ms for whole lines, which save another 0.2 ns; 0.5 ms for columns, which save 50 ns.
 const RECORDS_FOR_A_LOOP = 100_000;
 const RECORDS_FOR_LINES = 2_000_000;
 const RECORDS_FOR_COLUMNS = 10_000;

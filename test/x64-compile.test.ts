@@ -22,7 +22,7 @@ import { lineStrideLoop } from '../src/jit/x64/lines.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
 import { assembleX64, compileX64 } from '../src/jit/x64/lower.js';
 import { streamsLoop } from '../src/jit/x64/streams.js';
-import { tableRecord, tableRun, tableStride } from '../src/jit/x64/table.js';
+import { tableRecord, tableRun, tableStream, tableStride } from '../src/jit/x64/table.js';
 import { assembleNative } from '../src/native/emit.js';
 import { unsafeTrust } from '../src/unsafe.js';
 import { verify } from '../src/verifier/verify.js';
@@ -426,6 +426,7 @@ test('every row of the table is emitted by some program, format or loop', () => 
     for (const kind of ['plain', 'any'] as const) {
       tableRecord(kind);
       tableStride(kind);
+      tableStream(kind);
     }
     for (let seed = 0; seed < 300; seed++)
       emitLoops(seed % 3 ? randomFormat(seeded(seed)) : randomBkeyFormat(seeded(seed)));

@@ -13,6 +13,7 @@ interface TableRoutines {
   readonly run: Routine;
   readonly record: Readonly<Record<Kind, Routine>>;
   readonly stride: Readonly<Record<Kind, Routine>>;
+  readonly stream: Readonly<Record<Kind, Routine>>;
 }
 
 const placed = new WeakMap<CodeArena, TableRoutines>();
@@ -25,7 +26,12 @@ function routinesIn(arena: CodeArena): TableRoutines {
     plain: arena.place(make('plain')),
     any: arena.place(make('any')),
   });
-  const routines = { run: arena.place(table.run()), record: of(table.record), stride: of(table.stride) };
+  const routines = {
+    run: arena.place(table.run()),
+    record: of(table.record),
+    stride: of(table.stride),
+    stream: of(table.stream),
+  };
   placed.set(arena, routines);
   return routines;
 }
@@ -54,8 +60,8 @@ export class TableCalls {
     this.#call(routine, [out, packed, BigInt(count), BigInt(stride), BigInt(outStride)]);
   }
 
-  /** @param loop as `keyStreamLoop` makes it */
-  stream(loop: Routine, { out, keys, start, end, keyU64s, offsets }: StreamRun): StreamEnded {
+  /** @param rest as `keyStreamLoop` makes it, for keys that are malformed */
+  stream(rest: Routine, { out, keys, start, end, keyU64s, offsets }: StreamRun): StreamEnded {
     const state = this.#state;
     const word = (name: keyof typeof STREAM_STATE) => TABLE_STATE.stream + STREAM_STATE[name];
     state[word('position')] = BigInt(start);
@@ -65,7 +71,7 @@ export class TableCalls {
     state[word('keyU64s')] = BigInt(keyU64s);
     const stream = libc().addressOf(state) + BigInt(TABLE_STATE.stream * 8);
     const record = this.#routines.record[this.#kind].address;
-    this.#call(loop, [stream, record, out, keys, offsets]);
+    this.#call(this.#routines.stream[this.#kind], [stream, record, out, keys, offsets, rest.address]);
     const [position, count, ended] = (['position', 'count', 'ended'] as const).map((name) =>
       Number(state[word(name)]),
     );

@@ -27,6 +27,7 @@ export interface Target {
     readonly run: () => MachineCode;
     readonly record: (kind: keyof typeof TABLE_TERMS) => MachineCode;
     readonly stride: (kind: keyof typeof TABLE_TERMS) => MachineCode;
+    readonly stream: (kind: keyof typeof TABLE_TERMS) => MachineCode;
   };
   /** `u64 probe(u32 *words)`: writes CPU_WORDS words that tell what the CPU has. */
   readonly cpuProbe: () => MachineCode;

@@ -4,7 +4,7 @@ import { TRAP } from './assemble.js';
 import { cpuProbe, tierOf } from './cpu.js';
 import { decode } from './listing.js';
 import { fixedStrideLoop, keyStreamLoop } from './loops.js';
-import { tableRecord, tableRun, tableStride } from './table.js';
+import { tableRecord, tableRun, tableStream, tableStride } from './table.js';
 
 export const X64: Target = {
   isa: 'x64',
@@ -13,7 +13,7 @@ export const X64: Target = {
   callTrampoline,
   fixedStrideLoop,
   keyStreamLoop,
-  table: { run: tableRun, record: tableRecord, stride: tableStride },
+  table: { run: tableRun, record: tableRecord, stride: tableStride, stream: tableStream },
   cpuProbe,
   tierOf,
 };
