@@ -6,7 +6,7 @@ import { readMaps } from '../src/exec/maps.js';
 import { type ArenaOptions, assemble, CodeArena, compileX64, createUnpacker, verify } from '../src/index.js';
 import { inChild } from './children.js';
 import { randomBkeyFormat, seeded } from './random-formats.js';
-import { said, startWorker } from './threads.js';
+import { startWorker } from './threads.js';
 
 const returns = (value: number) => compileX64(verify(assemble(`r0 = ${value}\nexit`), { args: [] }));
 const descriptors = () => readdirSync('/proc/self/fd').length;
@@ -96,7 +96,8 @@ async function runWorker(end: string, terminated: boolean): Promise<void> {
   const failures: string[] = [];
   worker.on('error', ({ message }) => failures.push(message));
   const gone = new Promise((resolve) => worker.once('exit', resolve));
-  await Promise.race([said(worker), gone]);
+  // Not `said`, which fails if the worker does before it has said anything.
+  await Promise.race([new Promise((resolve) => worker.once('message', resolve)), gone]);
   if (terminated) await worker.terminate();
   await gone;
   expect(failures).toEqual(end.startsWith('throw') ? ['on purpose'] : []);
