@@ -13,6 +13,7 @@ import {
   type Contract,
   compileX64,
   type MachineCode,
+  type Routine,
   verify,
 } from '../src/index.js';
 import { makeCode } from '../src/jit/target.js';
@@ -66,10 +67,35 @@ function slow(value: number, ms: number): MachineCode {
   new DataView(bytes.buffer).setBigUint64(2, BigInt(ms * TURNS_PER_MS), true);
   return makeCode({ isa: 'x64', bytes, offsets: [], abi: { args: [] }, name: `slow ${value}` });
 }
+/** Returns the word that r1 points to, once that is not 0. */
+const waiting = (): MachineCode =>
+  makeCode({
+    isa: 'x64',
+    bytes: Uint8Array.of(0xf3, 0x90, 0x8b, 0x07, 0x85, 0xc0, 0x74, 0xf8, 0xc3), // again: pause; mov eax, [rdi]; test eax, eax; jz again; ret
+    offsets: [],
+    abi: { args: [{ kind: 'memory', bytes: 4, access: 'read' }] },
+    name: 'waiting',
+  });
+
 /** Of a loop of two instructions, a turn of which takes a cycle. */
 const TURNS_PER_MS = 3_000_000;
 
 const ATTACH = 'const arena = unpack.attachArena(workerData.handle);';
+
+/** A worker that is in a call of `waiting` code when this returns, and its messages afterwards; until it is told what to return. */
+async function startWaiting(owner: CodeArena, routine: Routine) {
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  const worker = startWorker(
+    `${ATTACH}
+    const call = () => arena.routine(workerData.number).call([new Uint8Array(workerData.word.buffer)]);
+    for (let i = 0; i < 2; i++) say(tryTo(call));`,
+    { handle: owner.share(), number: routine.handle(), word },
+  );
+  const messages = allSaid(worker);
+  await until(() => calls(owner) > 0);
+  const letReturn = (value: number) => Atomics.store(word, 0, value);
+  return { worker, messages, letReturn };
+}
 
 describe('another thread', () => {
   it('calls routines by their numbers, and sees what they are replaced by', async () => {
@@ -282,40 +308,37 @@ describe('a handle', () => {
 });
 
 describe('memory that was replaced or freed', () => {
-  const CALL_SLOW = `${ATTACH}
-    say('calling');
-    say(tryTo(() => arena.routine(workerData.number).call([])));
-    if (workerData.again) say(tryTo(() => arena.routine(workerData.number).call([])));`;
-
   it('waits for the thread that is in it, which gets the result of what it called', async () => {
     const owner = arena();
-    const routine = owner.place(slow(5, 300));
+    const routine = owner.place(waiting());
     const { address } = routine;
-    const worker = startWorker(CALL_SLOW, { handle: owner.share(), number: routine.handle(), again: true });
-    expect(await said(worker)).toBe('calling');
-    await until(() => calls(owner) > 0);
-    owner.replace(routine, returns(6));
+    const { messages, letReturn } = await startWaiting(owner, routine);
+    owner.replace(
+      routine,
+      compiled('r0 = 6\nexit', { args: [{ kind: 'memory', bytes: 4, access: 'read' }] }),
+    );
     expect(routine.address).not.toBe(address);
-    expect(owner.reclaim()).toBe(32);
-    expect(owner.stats()).toMatchObject({ retiredBytes: 32, routines: 1 });
-    const results = await allSaid(worker);
-    expect(results).toEqual(['5', '6']);
+    expect(owner.reclaim()).toBe(16);
+    expect(owner.stats()).toMatchObject({ retiredBytes: 16, routines: 1 });
+    letReturn(5);
+    expect(await messages).toEqual(['5', '6']);
     expect(owner.reclaim()).toBe(0);
     expect(owner.place(returns(8)).address).toBe(address);
   });
 
-  it('does not wait for a thread that was killed in it', async () => {
+  it('does not wait for a thread that was killed in it, whose place another thread gets', async () => {
     const owner = arena();
-    const routine = owner.place(slow(5, 300));
-    const worker = startWorker(CALL_SLOW, { handle: owner.share(), number: routine.handle() });
-    expect(await said(worker)).toBe('calling');
-    await until(() => calls(owner) > 0);
+    const routine = owner.place(waiting());
+    const handle = owner.share({ threads: 1 });
+    const { worker, messages, letReturn } = await startWaiting(owner, routine);
     routine.free();
-    expect(owner.reclaim()).toBe(32);
-    await worker.terminate();
-    await until(() => owner.reclaim() === 0);
+    expect(owner.reclaim()).toBe(16);
+    const ended = worker.terminate();
+    letReturn(5);
+    await ended;
+    expect(await messages).toEqual([]);
     expect(calls(owner)).toBe(1);
-    const handle = owner.share();
+    await until(() => owner.reclaim() === 0);
     const other = owner.place(returns(3));
     const next = startWorker(`${ATTACH} say(tryTo(() => arena.routine(workerData.number).call([])));`, {
       handle,
@@ -351,41 +374,33 @@ describe('memory that was replaced or freed', () => {
 });
 
 describe('disposing', () => {
-  it('of an arena that another thread calls code of waits; then refuses, and lets no new call begin', async () => {
+  it('of an arena that another thread is in waits for a second; then it refuses, and no new call begins', async () => {
     const owner = arena('disposed-late');
-    const routine = owner.place(slow(5, 2500));
-    const worker = startWorker(
-      `${ATTACH}
-      say('calling');
-      say(tryTo(() => arena.routine(workerData.number).call([])));
-      say(tryTo(() => arena.routine(workerData.number).call([])));`,
-      { handle: owner.share(), number: routine.handle() },
-    );
-    const messages = allSaid(worker);
-    await until(() => calls(owner) > 0);
-    expect(() => owner.dispose()).toThrow(/A-IN-USE|another thread is in a call/);
+    const { messages, letReturn } = await startWaiting(owner, owner.place(waiting()));
+    expect(() => owner.dispose()).toThrow(/another thread is in a call/);
     expect(mappings('disposed-late')).toBe(1);
-    expect(await messages).toEqual(['calling', '5', expect.stringMatching(/^A-DISPOSED/)]);
+    letReturn(5);
+    expect(await messages).toEqual(['5', expect.stringMatching(/^A-DISPOSED/)]);
     owner.dispose();
     expect(mappings('disposed-late')).toBe(0);
   });
 
   it('of one whose calls are short waits for them', async () => {
     const owner = arena();
-    const routine = owner.place(slow(5, 100));
     const worker = startWorker(
       `${ATTACH}
-      say('calling');
       for (;;) {
         const result = tryTo(() => arena.routine(workerData.number).call([]));
-        if (result !== '5') { say(result); break; }
+        if (result === '5') continue;
+        say(result);
+        break;
       }`,
-      { handle: owner.share(), number: routine.handle() },
+      { handle: owner.share(), number: owner.place(slow(5, 20)).handle() },
     );
     const messages = allSaid(worker);
     await until(() => calls(owner) > 0);
     owner.dispose();
-    expect(await messages).toEqual(['calling', expect.stringMatching(/^A-DISPOSED/)]);
+    expect(await messages).toEqual([expect.stringMatching(/^A-DISPOSED/)]);
   });
 
   it('after sealing: other threads still call what is there', async () => {
@@ -455,7 +470,8 @@ function calls(owner: CodeArena): number {
   const words = new Int32Array(owner.share().memory);
   const [THREADS, EPOCH, WORDS] = [16, 2, 16];
   let count = 0;
-  for (let at = THREADS; at < THREADS + 64 * WORDS; at += WORDS) if (words[at + EPOCH] !== 0) count++;
+  const places = words[6]!;
+  for (let at = THREADS; at < THREADS + places * WORDS; at += WORDS) if (words[at + EPOCH] !== 0) count++;
   return count;
 }
 

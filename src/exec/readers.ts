@@ -8,8 +8,8 @@ import { readFileSync } from 'node:fs';
 import { ArgumentError, EngineError } from '../errors.js';
 import { type SharedTable, THREAD } from './shared-table.js';
 
-/** Whether a thread still is there is looked up at most this often: it takes some 10 µs. */
-const LOOK_EVERY_MS = 5;
+/** Whether a thread is still there is looked up at most this often: it takes some 10 µs. */
+const LOOK_EVERY_MS = 10;
 const TAKING = -1;
 
 /** The thread that asks, as the kernel knows it. Thread ids are used again, but not with the same start. */
@@ -75,12 +75,18 @@ function takePlace(table: SharedTable): number {
   );
 }
 
+interface Found {
+  readonly id: number;
+  readonly start: number;
+  readonly gone: boolean;
+  readonly looked: number;
+}
+
 /** The owner's view of the threads. */
 export class Readers {
   readonly #table: SharedTable;
-  /** What was found to be gone, by place: the id and the start of the thread that had it. */
-  readonly #gone = new Map<number, { readonly id: number; readonly start: number }>();
-  #looked = Number.NEGATIVE_INFINITY;
+  /** What was last found of the threads that were in calls, by place. */
+  readonly #found = new Map<number, Found>();
 
   constructor(table: SharedTable) {
     this.#table = table;
@@ -107,13 +113,13 @@ export class Readers {
     const id = Atomics.load(this.#table.words, at + THREAD.id);
     const start = Atomics.load(this.#table.words, at + THREAD.start);
     if (id === TAKING) return true;
-    const gone = this.#gone.get(at);
-    if (gone?.id === id && gone.start === start) return true;
-    if (performance.now() - this.#looked < LOOK_EVERY_MS) return false;
-    this.#looked = performance.now();
-    if (isAlive(id, start)) return false;
-    this.#gone.set(at, { id, start });
-    return true;
+    const found = this.#found.get(at);
+    const now = performance.now();
+    if (found?.id === id && found.start === start && (found.gone || now - found.looked < LOOK_EVERY_MS))
+      return found.gone;
+    const gone = !isAlive(id, start);
+    this.#found.set(at, { id, start, gone, looked: now });
+    return gone;
   }
 
   /**
