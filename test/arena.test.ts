@@ -155,7 +155,8 @@ describe('a code arena', () => {
     const mine = arena();
     const other = arena();
     const routine = other.place(returns(1));
-    expect(() => mine.replace(routine, returns(2))).toThrow(/another arena/);
+    for (const none of [routine, null, {}, Object.create(Object.getPrototypeOf(routine))])
+      expect(() => mine.replace(none, returns(2))).toThrow(/another arena/);
     expect(routine.call([])).toBe(1n);
   });
 

@@ -97,9 +97,15 @@ test('the best fit of small sizes is taken, and what is left of it stays free', 
 test('granules in the middle of a free run can be taken', () => {
   const free = new Extents();
   free.give(100, 1000);
-  free.takeAt(500, 100);
-  free.takeAt(100, 1);
-  free.takeAt(1099, 1);
+  expect([free.takeAt(500, 100), free.takeAt(100, 1), free.takeAt(1099, 1)]).toEqual([true, true, true]);
+  for (const [start, length] of [
+    [550, 10],
+    [100, 1],
+    [499, 2],
+    [1099, 2],
+    [0, 10],
+  ] as const)
+    expect(free.takeAt(start, length)).toBe(false);
   expect({ runs: free.runs, granules: free.granules }).toEqual({ runs: 2, granules: 898 });
   free.give(500, 100);
   expect(free.take(998)).toBe(101);

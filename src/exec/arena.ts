@@ -401,10 +401,11 @@ function linkAll(codes: readonly MachineCode[], options: PlaceOptions | undefine
   if (!Array.isArray(codes)) throw new ArgumentError('A-TYPE', 'codes must be an array of machine code');
   const given: readonly MachineCode[] = Array.from(codes);
   given.forEach(requireCode);
+  const { helpers } = options ?? {};
   const pieces: Piece[] = [];
   try {
     for (const code of given)
-      pieces.push({ code, linked: code.relocations.length > 0 ? link(code, options?.helpers) : undefined });
+      pieces.push({ code, linked: code.relocations.length > 0 ? link(code, helpers) : undefined });
     return pieces;
   } catch (error) {
     for (const { linked } of pieces) if (linked) release(linked.numbers);

@@ -239,8 +239,14 @@ export class CodeMemory {
 
   #giveBack(first: number, count: number): void {
     const [offset, length] = [first * CHUNK_BYTES, count * CHUNK_BYTES];
-    this.#pages.unmap(offset, length);
-    this.#free.takeAt(first * this.#chunkGranules, count * this.#chunkGranules);
+    const [start, granules] = [first * this.#chunkGranules, count * this.#chunkGranules];
+    if (!this.#free.takeAt(start, granules)) return;
+    try {
+      this.#pages.unmap(offset, length);
+    } catch (error) {
+      this.#free.give(start, granules);
+      throw error;
+    }
     for (let chunk = first; chunk < first + count; chunk++) {
       this.#used[chunk] = undefined;
       this.#empty.delete(chunk);

@@ -1,7 +1,7 @@
 // Free granules of an arena, as runs in lists by size ("two-level segregated fit": M. Masmano and others, 2004): taking and giving
 // look at a bounded number of runs, however many there are.
 //
-//   #length   5 . . . 5 0 0 0 1 0 0 2 2      at the first and the last granule of a free run its length, elsewhere 0
+//   #length   5 . . . -5 0 0 0 1 0 0 2 -2    at the first granule of a free run its length, at the last (of several) that negated; else 0
 //   #next, #previous                         at the first granule: the neighbours in the list of the run's class
 //
 // A run of fewer than 64 granules is in a class of its own length, so that the first one found fits best; longer ones are
@@ -59,18 +59,21 @@ export class Extents {
     return undefined;
   }
 
-  /** Takes granules that must all be free. */
-  takeAt(start: number, length: number): void {
+  /** Takes granules if all of them are free, and says whether. */
+  takeAt(start: number, length: number): boolean {
     let run = start;
-    while (this.#length[run] === 0) run--;
+    while (run > 0 && this.#length[run] === 0) run--;
+    if (this.#length[run]! < 0) run += this.#length[run]! + 1;
+    if (run + this.#length[run]! < start + length) return false;
     this.#cut(run, start, length);
+    return true;
   }
 
   /** Gives granules back. They must not be free already. */
   give(start: number, length: number): void {
     this.#reach(start + length);
     this.#granules += length;
-    const before = start > 0 ? this.#length[start - 1]! : 0;
+    const before = start > 0 ? Math.abs(this.#length[start - 1]!) : 0;
     const after = this.#length[start + length]!;
     if (before > 0) this.#remove(start - before);
     if (after > 0) this.#remove(start + length);
@@ -88,8 +91,8 @@ export class Extents {
   // Node:vm may cut JavaScript off where a function is called: so none is, from the first change to the last.
   #add(start: number, length: number): void {
     const list = classOf(length);
+    this.#length[start + length - 1] = -length;
     this.#length[start] = length;
-    this.#length[start + length - 1] = length;
     const next = this.#first[list]!;
     this.#next[start] = next;
     this.#previous[start] = NONE;

@@ -31,7 +31,7 @@ export interface Home {
 }
 
 const PLACED = Symbol('placed');
-let placementIn: (routine: Routine) => Placement;
+let placementIn: (routine: Routine) => Placement | undefined;
 /** For arenas only: makes a routine another placement's. */
 export let setPlacement: (routine: Routine, placement: Placement) => void;
 
@@ -43,7 +43,10 @@ export class Routine {
   #placement: Placement;
 
   static {
-    placementIn = (routine) => routine.#placement;
+    placementIn = (routine) =>
+      typeof routine === 'object' && routine !== null && #placement in routine
+        ? routine.#placement
+        : undefined;
     setPlacement = (routine, placement) => {
       routine.#placement = placement;
     };
@@ -104,7 +107,7 @@ export const makeRoutine = (placement: Placement): Routine => new Routine(PLACED
 /** @throws ArgumentError 'A-FREED' */
 export function placementOf(routine: Routine): Placement {
   const placement = placementIn(routine);
-  if (placement.live) return placement;
+  if (placement?.live) return placement;
   throw freed();
 }
 
