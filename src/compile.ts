@@ -169,8 +169,12 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
   const columns = (packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]) => {
     const specs = targets.map(({ spec }) => spec);
     const make = () => loop('scalar', RECORDS_FOR_COLUMNS, (form) => columnLoop(form, specs, stride, tier()));
-    const key = JSON.stringify([stride, ...specs.map(({ name }) => name)]);
-    return columnLoops.run(key, make, { packed, count, stride, columns: targets.map(({ bytes }) => bytes) });
+    return columnLoops.run(specs, make, {
+      packed,
+      count,
+      stride,
+      columns: targets.map(({ bytes }) => bytes),
+    });
   };
   const engine: Engine = {
     name: 'bpf',

@@ -64,7 +64,7 @@ function randomStride(random: Random, { packedBytes }: Format): number {
 describe.each(HERE)('by its own loop, tier %s,', (tier) => {
   test('columns of any format, at any stride and count, are right up to the last byte that may be touched', () => {
     let own = 0;
-    for (let seed = 0; seed < 300; seed++) {
+    for (let seed = 0; seed < 200; seed++) {
       const random = seeded(seed);
       const format = FORMATS[seed % 2]!(random);
       const form = lifted(format);
@@ -83,7 +83,7 @@ describe.each(HERE)('by its own loop, tier %s,', (tier) => {
         for (const { bytes } of outputs.slice(0, specs.length)) bytes.fill(0x5a);
         const loops = new ColumnLoops(arena);
         const lazy = () => new LazyLoop(arena, () => loop, 1);
-        expect(loops.run('', lazy, { packed, count, stride, columns })).toBe(true);
+        expect(loops.run([], lazy, { packed, count, stride, columns })).toBe(true);
         loops.free();
         const want = wantedOf(format, packed, count, stride);
         specs.forEach(({ name, bytes }, i) => {
@@ -99,7 +99,7 @@ describe.each(HERE)('by its own loop, tier %s,', (tier) => {
         });
       }
     }
-    expect(own).toBeGreaterThan(700);
+    expect(own).toBeGreaterThan(450);
   });
 });
 
@@ -167,7 +167,7 @@ describe.each(LANES)('unpackColumns, engine $engine, tier $tier,', (options) => 
   });
 
   it('unpacks random formats as the reference does', () => {
-    for (let seed = 0; seed < 60; seed++) {
+    for (let seed = 0; seed < 40; seed++) {
       const random = seeded(seed);
       const format = FORMATS[seed % 2]!(random);
       if (!unpacks(options.engine!, format)) continue;
@@ -303,6 +303,14 @@ function detached(): Uint8Array {
   structuredClone(gone.buffer, { transfer: [gone.buffer] });
   return gone;
 }
+
+it.each(HERE)('records so far apart that no loop reaches them have columns, too, tier %s', (tier) => {
+  const stride = 2 ** 24 + 1;
+  const packed = new Uint8Array(stride + 13).fill(0x5d);
+  const columns = unpackerOf(FRAME, { engine: 'bpf', tier }).unpackColumns(packed, 2, { stride });
+  const want = wantedOf(FRAME, packed, 2, stride);
+  for (const [name, column] of Object.entries(columns)) expect(valuesOf(column)).toEqual(want.get(name));
+});
 
 it('two fields of one name cannot both be columns, and other fields can', () => {
   const field = (at: number) => ({ name: 'twin', bits: 8, at, to: { byte: at / 8, size: 1 as const } });

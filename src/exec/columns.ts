@@ -15,21 +15,32 @@ export interface ColumnRun {
   readonly columns: readonly Uint8Array[];
 }
 
+interface KeptLoop {
+  readonly stride: number;
+  /** What tells its columns from others, one for each. */
+  readonly names: readonly unknown[];
+  readonly loop: LazyLoop;
+}
+
 export class ColumnLoops {
   readonly #arena: CodeArena;
-  /** By the columns and the stride, the one that was used last at the end. */
-  readonly #loops = new Map<string, LazyLoop>();
+  /** The one that was used last comes last. */
+  readonly #kept: KeptLoop[] = [];
 
   constructor(arena: CodeArena) {
     this.#arena = arena;
   }
 
   /**
-   * @param key of the columns and the stride; `make` is asked for a loop that is not kept
+   * @param names of the columns, told apart by identity; `make` is asked for a loop that is not kept
    * @returns whether there is a loop; else nothing was done
    */
-  run(key: string, make: () => LazyLoop, { packed, count, stride, columns }: ColumnRun): boolean {
-    const loop = this.#loopFor(key, make).take(count);
+  run(
+    names: readonly unknown[],
+    make: () => LazyLoop,
+    { packed, count, stride, columns }: ColumnRun,
+  ): boolean {
+    const loop = this.#loopFor(names, stride, make).take(count);
     if (!loop) return false;
     const { addressOf } = libc();
     const state = new BigUint64Array(COLUMN_STATE.columns + columns.length);
@@ -43,20 +54,20 @@ export class ColumnLoops {
     return true;
   }
 
-  #loopFor(key: string, make: () => LazyLoop): LazyLoop {
-    const loop = this.#loops.get(key) ?? make();
-    this.#loops.delete(key);
-    this.#loops.set(key, loop);
-    const [oldest] = this.#loops.keys();
-    if (this.#loops.size > MOST_LOOPS) {
-      this.#loops.get(oldest!)!.free();
-      this.#loops.delete(oldest!);
-    }
-    return loop;
+  #loopFor(names: readonly unknown[], stride: number, make: () => LazyLoop): LazyLoop {
+    const found = this.#kept.findIndex(
+      (one) =>
+        one.stride === stride &&
+        one.names.length === names.length &&
+        one.names.every((name, i) => name === names[i]),
+    );
+    const [kept] = found === -1 ? [{ stride, names, loop: make() }] : this.#kept.splice(found, 1);
+    this.#kept.push(kept!);
+    if (this.#kept.length > MOST_LOOPS) this.#kept.shift()!.loop.free();
+    return kept!.loop;
   }
 
   free(): void {
-    for (const loop of this.#loops.values()) loop.free();
-    this.#loops.clear();
+    for (const { loop } of this.#kept.splice(0)) loop.free();
   }
 }
