@@ -74,7 +74,7 @@ export class Copies {
     try {
       for (const piece of pieces) {
         const key = piece.linked ? undefined : this.#keyOf(piece.code);
-        const copy = this.#found(piece.code, key) ?? this.#make(piece.code, key);
+        const copy = this.#found(piece, key) ?? this.#make(piece, key);
         if (copy.users++ === 0) made.push({ copy, piece });
         copies.push(copy);
       }
@@ -105,9 +105,9 @@ export class Copies {
     this.#usedBytes = 0;
   }
 
-  #found({ alignment }: MachineCode, key: string | undefined): Copy | undefined {
+  #found({ code }: Piece, key: string | undefined): Copy | undefined {
     const copy = key === undefined ? undefined : this.#byKey.get(key);
-    return copy && copy.offset % alignment === 0 ? copy : undefined;
+    return copy && copy.offset % code.alignment === 0 ? copy : undefined;
   }
 
   #keyOf(code: MachineCode): string {
@@ -122,10 +122,11 @@ export class Copies {
     return this.#scratch;
   }
 
-  #make({ length, name, alignment }: MachineCode, key: string | undefined): Copy {
+  #make({ code }: Piece, key: string | undefined): Copy {
     const { granule } = this.#memory;
+    const { length, name } = code;
     const room = Math.max(1, Math.ceil(length / granule)) * granule;
-    const offset = this.#memory.allocate(room, alignment);
+    const offset = this.#memory.allocate(room, code.alignment);
     const copy = { offset, length, room, name, key, users: 0 };
     if (key !== undefined) this.#byKey.set(key, copy);
     this.#live.add(copy);
@@ -153,7 +154,7 @@ export class Copies {
   }
 
   #compareDecoded({ name, offset, length }: Copy, bytes: Uint8Array, start: number): void {
-    const meant = this.#target.decode(bytes.subarray(offset - start, offset - start + length));
+    const meant = this.#target.decode(bytes.slice(offset - start, offset - start + length));
     const found = this.#target.decode(this.#memory.read(offset, length));
     const wrong = meant.findIndex(({ text }, i) => text !== found[i]?.text || text === '(bad)');
     if (wrong === -1 && meant.length === found.length) return;
