@@ -3,9 +3,9 @@
 import { describe, expect, it } from 'vitest';
 import { inChild } from './children.js';
 
-const SYS = { mmap: 9, mprotect: 10, memfd: 319 };
+const SYS = { mmap: 9, mprotect: 10, pwrite: 18, memfd: 319 };
 const PROT_EXEC = 4;
-const ERRNO = { EPERM: 1, ENOMEM: 12, EACCES: 13, ENOSYS: 38 };
+const ERRNO = { EPERM: 1, ENOMEM: 12, EACCES: 13, ENOSPC: 28, ENOSYS: 38 };
 const MAKE = (strategy: string) => `
   const use = (strategy) => { const arena = new CodeArena({ strategy }); const r0 = arena.place(returns(7)).call([]); arena.dispose(); return r0; };
   say(tryTo(() => use('${strategy}')));
@@ -116,6 +116,20 @@ describe('an arena whose limits are reached stays as it was:', () => {
     );
     expect(said).toMatch(/^E-SYSTEM .*EMFILE/);
     expect(placed).toBe('4501');
+  });
+
+  it('memory itself (ENOSPC): what is placed goes on, and can be given up', () => {
+    const [place, all, replace, free, calls] = inChild(`${USE}
+      const second = arena.place(returns(2));
+      refuse(${SYS.pwrite}, ${ERRNO.ENOSPC});
+      say(tryTo(() => arena.place(returns(3))));
+      say(tryTo(() => arena.placeAll(Array.from({ length: 5000 }, (_, i) => returns(i + 10)))));
+      say(tryTo(() => arena.replace(first, returns(4))));
+      say(tryTo(() => second.free()));
+      say([tryTo(() => first.call([])), tryTo(() => second.call([])), arena.stats().routines, tryTo(() => arena.dispose())]);`);
+    for (const said of [place, all, replace, free])
+      expect(said).toMatch(/^E-SYSTEM writing code was refused \(ENOSPC\): memory has run out/);
+    expect(calls).toEqual(['1', expect.stringMatching(/^A-FREED/), 1, 'undefined']);
   });
 
   it('its own addresses, where there are few: what does not fit is refused, and what is freed serves again', () => {
