@@ -14,6 +14,7 @@ import { callTrampoline } from '../src/jit/x64/abi.js';
 import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
 import { vectorStrideLoop } from '../src/jit/x64/bulk.js';
 import { cpuProbe } from '../src/jit/x64/cpu.js';
+import { unmapAtExit } from '../src/jit/x64/exit.js';
 import { FORMS, type Form } from '../src/jit/x64/forms.js';
 import { lineStrideLoop } from '../src/jit/x64/lines.js';
 import { fixedStrideLoop, keyStreamLoop } from '../src/jit/x64/loops.js';
@@ -412,6 +413,7 @@ test('every row of the table is emitted by some program, format or loop', () => 
     }
     assembleX64(makeProgram([op('lddw', { dst: 0, value: 1n << 32n }), op('exit', {})]));
     cpuProbe();
+    unmapAtExit(1n << 40n, 1);
     for (let seed = 0; seed < 300; seed++)
       emitLoops(seed % 3 ? randomFormat(seeded(seed)) : randomBkeyFormat(seeded(seed)));
     for (const size of SIZES) emitLoops(sums(size));

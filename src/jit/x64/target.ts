@@ -2,6 +2,7 @@ import type { Target } from '../target.js';
 import { callTrampoline } from './abi.js';
 import { TRAP } from './assemble.js';
 import { cpuProbe, tierOf } from './cpu.js';
+import { unmapAtExit } from './exit.js';
 import { decode } from './listing.js';
 import { fixedStrideLoop, keyStreamLoop } from './loops.js';
 
@@ -13,5 +14,6 @@ export const X64: Target = {
   fixedStrideLoop,
   keyStreamLoop,
   cpuProbe,
+  unmapAtExit,
   tierOf,
 };
