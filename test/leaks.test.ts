@@ -85,10 +85,20 @@ const MAKE = `
     const arena = new CodeArena({ name: 'of-worker' });
     arena.place(returns(i)).call([]);
     return arena;
-  });
-  say('made');`;
-const WORK =
-  'for (let i = 0; ; i++) { const routine = arenas[i % 5].place(returns(i)); routine.call([]); routine.free(); }';
+  });`;
+const WAIT = "say('ready'); setInterval(() => {}, 1000);";
+/** A list of what goes with a thread has room for 255. */
+const MANY = `
+  for (let i = 0; i < 300; i++) arenas.push(new CodeArena({ name: 'of-worker' }));
+  for (let i = 0; i < 100; i++) arenas[i].dispose();
+  ${WAIT}`;
+const WORK = `
+  say('ready');
+  for (let i = 0; ; i++) {
+    const routine = arenas[i % 5].place(returns(i));
+    routine.call([]);
+    routine.free();
+  }`;
 
 /** Runs a worker that makes arenas, and then ends. */
 async function runWorker(end: string, terminated: boolean): Promise<void> {
@@ -104,25 +114,26 @@ async function runWorker(end: string, terminated: boolean): Promise<void> {
 }
 
 describe('a worker leaves nothing of its arenas', () => {
-  const ends: [string, string][] = [
-    ['when it comes to its end', ''],
-    ['when it calls process.exit', 'process.exit(0);'],
-    ['when it throws', "throw new Error('on purpose');"],
+  const ends: [string, string, boolean][] = [
+    ['when it comes to its end', '', false],
+    ['when it calls process.exit', 'process.exit(0);', false],
+    ['when it throws', "throw new Error('on purpose');", false],
+    ['when it is terminated while it waits', WAIT, true],
+    ['when it is terminated while it places and calls', WORK, true],
+    ['when it is terminated with more arenas than a list has room for', MANY, true],
   ];
-  it.each(ends)('%s', async (_, end) => {
-    await runWorker(end, false);
-    const before = [codeFiles(), mappings('of-worker')];
-    for (let i = 0; i < 5; i++) await runWorker(end, false);
-    expect([codeFiles(), mappings('of-worker')]).toEqual(before);
-    expect(codeFiles()).toBe(0);
+  it.each(ends)('%s', async (_, end, terminated) => {
+    await runWorker(end, terminated);
+    const before = mappings('of-worker');
+    for (let i = 0; i < 3; i++) await runWorker(end, terminated);
+    expect([codeFiles(), mappings('of-worker')]).toEqual([0, before]);
   });
 
-  it.each([
-    ['and waits', 'setInterval(() => {}, 1000);'],
-    ['while it places and calls', WORK],
-  ])('but mappings, when it is terminated %s', async (_, end) => {
-    for (let i = 0; i < 3; i++) await runWorker(end, true);
+  it('but what others may be in, when it is terminated: a shared arena’s code', async () => {
+    const before = mappings('of-worker');
+    await runWorker(`arenas[0].share(); ${WAIT}`, true);
     expect(codeFiles()).toBe(0);
+    expect(mappings('of-worker')).toBeGreaterThan(before);
   });
 });
 

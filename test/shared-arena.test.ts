@@ -441,12 +441,16 @@ describe('a worker that ends', () => {
     });
   });
 
-  it('by worker.terminate() leaves no descriptor; its mappings stay, for who may be in them', async () => {
-    const worker = startWorker(`${OWN} for (;;);`, { name: 'own-terminated' });
+  it.each([
+    ['leaves no mapping and no descriptor', '', 0],
+    ['leaves the mapping of a shared arena, for who may be in it', 'arena.share();', 1],
+  ])('by worker.terminate() %s', async (_, share, left) => {
+    const name = `own-terminated-${left}`;
+    const worker = startWorker(`${share ? OWN.replace('say(', `${share} say(`) : OWN} for (;;);`, { name });
     expect(await said(worker)).toBe('4');
     await worker.terminate();
-    expect({ mappings: mappings('own-terminated'), descriptors: descriptors('own-terminated') }).toEqual({
-      mappings: 1,
+    expect({ mappings: mappings(name), descriptors: descriptors(name) }).toEqual({
+      mappings: left,
       descriptors: 0,
     });
   });

@@ -32,6 +32,7 @@ import {
 import type { ArenaHandle } from './shared-table.js';
 import { notShareable, type ShareOptions, Sharing } from './sharing.js';
 import { SymbolFile } from './symbols.js';
+import { keepAfterThread } from './thread-exit.js';
 
 export type { Routine };
 
@@ -333,6 +334,7 @@ export class CodeArena {
   #startSharing(options: ShareOptions): Sharing {
     const sharing = new Sharing(this.#memory, this.#callTrampoline().offset, options);
     this.#memory.beforeClose = () => sharing.close();
+    keepAfterThread(this.#memory.base);
     shared.add(this);
     return sharing;
   }

@@ -8,6 +8,7 @@ import { Extents } from './extents.js';
 import { type Libc, libc } from './libc.js';
 import { enterRegion, leaveRegion } from './maps.js';
 import { MemfdPages, MprotectPages, PAGE_BYTES, type Pages, type Strategy } from './pages.js';
+import { keepAfterThread, unmapWithThread } from './thread-exit.js';
 
 export const CHUNK_BYTES = 64 * 1024;
 /** An arena has at most so many addresses; fewer where the system does not give as many (ulimit -v). */
@@ -65,6 +66,7 @@ export class CodeMemory {
       throw error;
     }
     open.add(this);
+    if (!isMainThread) unmapWithThread(this.base, this.regionBytes);
     enterRegion(name, this.base, this.regionBytes);
   }
 
@@ -170,6 +172,7 @@ export class CodeMemory {
     this.beforeClose();
     this.#closed = true;
     open.delete(this);
+    keepAfterThread(this.base);
     leaveRegion(this.base);
     let start = 0;
     for (const [first, count] of runsOf([...this.#sealed].sort((a, b) => a - b))) {

@@ -96,6 +96,10 @@ export interface Libc {
    */
   syncCores(): void;
   addressOf(buffer: Uint8Array | Uint32Array | BigUint64Array): bigint;
+  /** Where a function of the C library is. */
+  functionAt(name: string): bigint;
+  /** Has `code(argument)` called when the calling thread ends, however it does; false where the C library cannot. */
+  atThreadExit(code: bigint, argument: bigint): boolean;
   /** A copy of the `length` bytes at an address, which must be readable. */
   copyFrom(address: bigint, length: number): Uint8Array;
   copyTo(address: bigint, bytes: Uint8Array): void;
@@ -151,6 +155,8 @@ function load(): Libc {
   const syscall3 = lib.func('int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c)');
   const two = koffi.proto('uint64_t bpf_unpack_two(void *, void *, void *)');
   const six = koffi.proto('uint64_t bpf_unpack_six(void *, void *, void *, void *, void *, void *, void *)');
+  const dlsym = lib.func('uintptr_t dlsym(uintptr_t handle, const char *name)');
+  const atExit = koffi.proto('int bpf_unpack_at_exit(uintptr_t code, uintptr_t argument, uintptr_t object)');
   const callback = koffi.proto(
     'uint64_t bpf_unpack_callback(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
   );
@@ -231,6 +237,12 @@ function load(): Libc {
       if (!done) throw failure('membarrier(SYNC_CORE)');
     },
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
+    functionAt: (name) => BigInt(dlsym(0, name)),
+    atThreadExit(code, argument) {
+      // Of the C++ ABI; musl has none. Its last argument is any address in a library that stays: glibc faults on 0.
+      const register = this.functionAt('__cxa_thread_atexit_impl');
+      return register !== 0n && koffi.call(register, atExit, code, argument, register) === 0;
+    },
     copyFrom(address, length) {
       const bytes = new Uint8Array(length);
       memcpy.from(bytes, address, length);

@@ -43,7 +43,7 @@ export interface MemoryAudit {
 }
 
 /** What memfds of code have been called; a sealed mapping outlives its arena. */
-const names = new Set<string>();
+const names = new Set(['bpf-unpack']);
 /** Where the addresses for code begin and end. */
 const regions = new Map<bigint, bigint>();
 

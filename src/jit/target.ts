@@ -31,6 +31,11 @@ export interface Target {
   };
   /** `u64 probe(u32 *words)`: writes CPU_WORDS words that tell what the CPU has. */
   readonly cpuProbe: () => MachineCode;
+  /**
+   * `void exit(u64 *list)`: unmaps `count` pieces of memory, address and length of each in the list, where the length is not 0; then the piece
+   * behind them, which may be this code's own.
+   */
+  readonly unmapAtExit: (munmap: bigint, count: number) => MachineCode;
   readonly tierOf: (words: Uint32Array) => Tier;
 }
 
