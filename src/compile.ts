@@ -113,7 +113,7 @@ const homeOf = (arena: CodeArena | undefined): CodeArena => arena ?? (sharedAren
 
 /**
  * Engines that are kept though nobody uses them, in the arena that the process shares. A file system has some dozens of key formats,
- * and an engine takes about 10 KB without loops, 30 KB with all of them. An arena of the caller's keeps none, so that it is as
+ * and an engine takes 3 KB without loops, 30 KB with all of them. An arena of the caller's keeps none, so that it is as
  * empty as its unpackers leave it.
  */
 const KEPT = 64;

@@ -95,25 +95,16 @@ export class Program {
   readonly data: readonly DataSection[];
   /** Length in slots. */
   readonly slots: number;
-  readonly #slotOf: readonly number[];
-  readonly #indexAt: readonly number[];
+  /** Undefined where every instruction is one slot. */
+  readonly #places: Places | undefined;
 
   /** @internal */
   constructor(key: symbol, instructions: readonly Instruction[], data: readonly DataSpec[]) {
     requireKey(key, DECODED, 'a program', 'decodeProgram, assemble and lower');
     this.instructions = Object.freeze(instructions.slice());
     this.data = Object.freeze(data.map((section) => new DataSection(section)));
-    // Plain arrays: typed ones of more than 64 bytes take ten times as long to make.
-    const slotOf: number[] = [];
-    const indexAt: number[] = [];
-    for (let i = 0; i < instructions.length; i++) {
-      slotOf.push(indexAt.length);
-      indexAt.push(i);
-      if (slotsOf(instructions[i]!.row) === 2) indexAt.push(-1);
-    }
-    this.slots = indexAt.length;
-    this.#slotOf = slotOf;
-    this.#indexAt = indexAt;
+    this.#places = placesOf(instructions);
+    this.slots = this.#places?.indexAt.length ?? instructions.length;
     Object.freeze(this);
     if (this.slots === 0)
       throw new ProgramError('P-EMPTY', 'a program has at least one instruction', { insn: 0 });
@@ -122,17 +113,18 @@ export class Program {
 
   /** Whether `value` was made by this class, and not by an imitation that could change behind the verifier's back. */
   static is(value: unknown): value is Program {
-    return typeof value === 'object' && value !== null && #slotOf in value;
+    return typeof value === 'object' && value !== null && #places in value;
   }
 
   /** Slot number of instruction `index`. */
   slotOf(index: number): number {
-    return this.#slotOf[index]!;
+    return this.#places ? this.#places.slotOf[index]! : index;
   }
 
   /** Index of the instruction at a slot, or -1 outside the program and inside an LD_IMM64. */
   indexAt(slot: number): number {
-    return this.#indexAt[slot] ?? -1;
+    if (this.#places) return this.#places.indexAt[slot] ?? -1;
+    return this.instructions[slot] ? slot : -1;
   }
 
   /** Index of the instruction that a jump or local call leads to; -1 for other instructions. */
@@ -185,6 +177,25 @@ export class Program {
     const message = `${what} to ${slot}, outside the program of ${this.slots} slots`;
     return this.#wrong(index, 'P-JUMP-RANGE', message);
   }
+}
+
+interface Places {
+  readonly slotOf: readonly number[];
+  readonly indexAt: readonly number[];
+}
+
+function placesOf(instructions: readonly Instruction[]): Places | undefined {
+  let wide = false;
+  for (let i = 0; i < instructions.length; i++) wide ||= slotsOf(instructions[i]!.row) === 2;
+  if (!wide) return undefined;
+  const slotOf: number[] = [];
+  const indexAt: number[] = [];
+  for (let i = 0; i < instructions.length; i++) {
+    slotOf.push(indexAt.length);
+    indexAt.push(i);
+    if (slotsOf(instructions[i]!.row) === 2) indexAt.push(-1);
+  }
+  return { slotOf, indexAt };
 }
 
 const isRegister = (register: number, use: RegisterUse): boolean =>

@@ -63,53 +63,43 @@ type Method =
 // What takes a step costs more than a byte of code.
 const STEP = 16;
 
-const below = ({ from }: Run, { byte }: Window): number => from - byte * 8;
-const above = ({ from, bits }: Run, { byte, size }: Window): number => (byte + size) * 8 - from - bits;
-
 /** 32-bit operations have no prefix. */
-const widthFor = (run: Run, wide: 32 | 64, { size }: Window): 32 | 64 =>
+const widthFor = (run: Run, wide: 32 | 64, size: Size): 32 | 64 =>
   wide === 64 && (run.signed || run.to + run.bits > 32) ? 64 : size === 8 ? 64 : 32;
 
 /** Whether two shifts do what a shift and a mask of 32 bits would. */
-function shiftsAreShorter(run: Run, window: Window, highClean: boolean): boolean {
-  const { to, bits } = run;
-  const low = below(run, window);
+function shiftsAreShorter({ to, bits }: Run, low: number, highClean: boolean): boolean {
   return maskBytes(to + bits, to) > 3 && low > 0 && (to === 0 || (highClean && low !== to));
 }
 
-function methodFor(run: Run, window: Window): Method {
+/** @param low, high bits of the window below and above the run */
+function methodFor(run: Run, low: number, high: number): Method {
   const { to, bits, mask, dirty, signed } = run;
   if (signed) return to > 0 ? 'left, right, left' : 'left, right';
   if (mask !== undefined) return 'shift, mask';
-  const lowClean = to === 0 || below(run, window) === 0;
-  const highClean = dirty || above(run, window) === 0;
+  const lowClean = to === 0 || low === 0;
+  const highClean = dirty || high === 0;
   if (lowClean && highClean) return 'shift';
-  if (to + bits <= 32 && !shiftsAreShorter(run, window, highClean)) return 'shift, mask';
+  if (to + bits <= 32 && !shiftsAreShorter(run, low, highClean)) return 'shift, mask';
   if (highClean) return 'right, left';
   if (to === 0) return 'left, right';
   return bits <= 32 ? 'right, mask, left' : 'left, right, left';
 }
 
-/** A run that one sign-extending load brings. */
-const isSignedCell = (run: Run, window: Window): boolean =>
-  run.signed &&
-  window.size < 8 &&
-  below(run, window) === 0 &&
-  above(run, window) === 0 &&
-  (window.size === 1 || !run.bigEndian);
+/** Whether the run is what one sign-extending load brings. */
+const isSignedCell = ({ signed, bigEndian }: Run, size: Size, low: number, high: number): boolean =>
+  signed && size < 8 && low === 0 && high === 0 && (size === 1 || !bigEndian);
 
-function costOf(run: Run, wide: 32 | 64, window: Window): number {
+function costOf(run: Run, wide: 32 | 64, size: Size, low: number, high: number): number {
   const { bigEndian, to, bits } = run;
-  const { size } = window;
-  const width = widthFor(run, wide, window);
+  const width = widthFor(run, wide, size);
   const rex = width === 64 ? 1 : 0;
   const shift = STEP + 3 + rex;
   const load = STEP + (size < 4 ? 4 : size === 4 ? 3 : 4);
   const swap = bigEndian && size > 1 ? STEP + (size === 2 ? 4 : 2 + rex) : 0;
-  if (isSignedCell(run, window)) return load + (to > 0 ? shift : 0);
-  const low = below(run, window);
+  if (isSignedCell(run, size, low, high)) return load + (to > 0 ? shift : 0);
   const moved = low === to ? 0 : shift;
-  switch (methodFor(run, window)) {
+  switch (methodFor(run, low, high)) {
     case 'shift':
       return load + swap + moved;
     case 'shift, mask':
@@ -133,25 +123,22 @@ const maskBytes = (end: number, to: number): number => {
 
 function bestWindow(run: Run, wide: 32 | 64, bytes: number): Window | undefined {
   const { from, bits, to } = run;
-  const first = Math.floor(from / 8);
-  const end = Math.ceil((from + bits) / 8);
+  const first = from >> 3;
+  const end = (from + bits + 7) >> 3;
   let best: Window | undefined;
   let least = Number.POSITIVE_INFINITY;
-  const consider = (byte: number, size: Size): void => {
-    if (byte < 0 || byte > first || byte + size < end || byte + size > bytes) return;
-    const window = { byte, size };
-    const cost = costOf(run, wide, window);
-    if (cost >= least) return;
-    best = window;
-    least = cost;
-  };
-  // Windows that begin with the run, end with it, or have it in place, as far as there is room.
   for (const size of SIZES) {
-    const beginning = Math.min(first, bytes - size);
-    const ending = Math.max(end - size, 0);
-    consider(beginning, size);
-    if (ending !== beginning) consider(ending, size);
-    if ((from - to) % 8 === 0) consider((from - to) / 8, size);
+    // Windows that begin with the run, end with it, or have it in place, as far as there is room.
+    for (let place = 0; place < 3; place++) {
+      const byte =
+        place === 0 ? Math.min(first, bytes - size) : place === 1 ? Math.max(end - size, 0) : (from - to) / 8;
+      if (byte < 0 || byte > first || byte + size < end || byte + size > bytes || !Number.isInteger(byte))
+        continue;
+      const cost = costOf(run, wide, size, from - byte * 8, (byte + size) * 8 - from - bits);
+      if (cost >= least) continue;
+      best = { byte, size };
+      least = cost;
+    }
   }
   return best;
 }
@@ -196,18 +183,19 @@ function fetchByWindow(
   registers: readonly number[],
   window: Window,
 ): void {
-  const { bits, to, signed, bigEndian } = run;
+  const { from, bits, to, signed, bigEndian } = run;
+  const { byte, size } = window;
   const number = registers[0]!;
-  const method = methodFor(run, window);
-  const width = widthFor(run, wide, window);
-  if (isSignedCell(run, window)) {
+  const low = from - byte * 8;
+  const high = (byte + size) * 8 - from - bits;
+  const width = widthFor(run, wide, size);
+  if (isSignedCell(run, size, low, high)) {
     loadSigned(asm, source, bigEndian, window, number, wide);
     shift(asm, 'shl', number, wide, to);
     return;
   }
   load(asm, source, bigEndian, window, number);
-  const low = below(run, window);
-  switch (method) {
+  switch (methodFor(run, low, high)) {
     case 'shift':
       move(asm, number, width, to - low);
       break;
@@ -216,7 +204,7 @@ function fetchByWindow(
       mask(asm, registers, run.mask ?? onesAt(bits, to));
       break;
     case 'right, mask, left':
-      shift(asm, 'shr', number, window.size === 8 ? 64 : 32, low);
+      shift(asm, 'shr', number, size === 8 ? 64 : 32, low);
       mask(asm, registers, onesAt(bits, 0));
       shift(asm, 'shl', number, width, to);
       break;

@@ -53,7 +53,7 @@ export function wordsOf({ pieces, input }: Lifted): Word[] {
   const words: Word[] = [];
   for (let i = 0, byte = 0; i < parts.length; ) {
     byte = Math.max(byte, parts[i]!.byte);
-    const word = wordAt(parts, i, byte, sizeAt(parts, i, byte, input.bytes));
+    const word = bestWord(parts, i, byte, input.bytes);
     words.push(word);
     byte += word.size;
     while (i < parts.length && parts[i]!.end <= byte) i++;
@@ -63,6 +63,7 @@ export function wordsOf({ pieces, input }: Lifted): Word[] {
 
 /** The bits that slices lie in. */
 export function maskOf(slices: readonly Slice[]): Halves {
+  if (slices.length === 1) return onesAt(slices[0]!.bits, slices[0]!.to);
   let mask = ZERO;
   for (const { bits, to } of slices) mask = or(mask, onesAt(bits, to));
   return mask;
@@ -94,22 +95,23 @@ function partOf(byte: number, size: Size, slices: readonly Slice[], signed: bool
   return { byte, end, size, slices, signed, plus, distance, contained, bitwise: !overlaps(mask, plus) };
 }
 
-/** Bytes of the word that begins at a byte. */
-function sizeAt(parts: readonly Part[], first: number, byte: number, inputBytes: number): Size {
-  const wide = widestAt(parts, first, byte, inputBytes);
+/** The word that begins at a byte. */
+function bestWord(parts: readonly Part[], first: number, byte: number, inputBytes: number): Word {
+  const wide = widestWord(parts, first, byte, inputBytes);
   const size = alignmentOf(byte);
-  if (size >= wide || !aligningIsFree(parts, first, byte, size)) return wide;
+  if (size >= wide.size || !aligningIsFree(parts, first, byte, size)) return wide;
   let next = first;
   while (parts[next]!.end <= byte + size) next++;
-  const aligns =
-    isWord(parts, first, byte, size, inputBytes) && isWord(parts, next, byte + size, wide, inputBytes);
-  return aligns ? size : wide;
+  const aligned = wordIf(parts, first, byte, size, inputBytes);
+  return aligned && wordIf(parts, next, byte + size, wide.size, inputBytes) ? aligned : wide;
 }
 
-function widestAt(parts: readonly Part[], first: number, byte: number, inputBytes: number): Size {
-  for (let i = SIZES.length - 1; i > 0; i--)
-    if (isWord(parts, first, byte, SIZES[i]!, inputBytes)) return SIZES[i]!;
-  return SIZES[0]!;
+function widestWord(parts: readonly Part[], first: number, byte: number, inputBytes: number): Word {
+  for (let i = SIZES.length - 1; i > 0; i--) {
+    const word = wordIf(parts, first, byte, SIZES[i]!, inputBytes);
+    if (word) return word;
+  }
+  return wordAt(parts, first, byte, SIZES[0]!);
 }
 
 const alignmentOf = (byte: number): Size =>
@@ -137,19 +139,21 @@ function aligningIsFree(parts: readonly Part[], first: number, byte: number, siz
 const wordCount = (bytes: number): number =>
   (bytes >> 3) + ((bytes >> 2) & 1) + ((bytes >> 1) & 1) + (bytes & 1);
 
-/** Whether `size` bytes from `byte`, which lies in the first part, can be one word. */
-function isWord(
+/** The `size` bytes from `byte`, which lies in the first part, if they can be one word. */
+function wordIf(
   parts: readonly Part[],
   first: number,
   byte: number,
   size: Size,
   inputBytes: number,
-): boolean {
+): Word | undefined {
   const leader = parts[first]!;
   const isCuttable = leader.bitwise && leader.distance !== undefined;
-  if (size === leader.size && !isCuttable) return true;
-  if (isAlone(leader)) return isExtended(parts, first, byte, size);
-  return isJoined(parts, first, byte, size) && isCheap(wordAt(parts, first, byte, size), inputBytes);
+  if (size === leader.size && !isCuttable) return wordAt(parts, first, byte, size);
+  if (isAlone(leader)) return isExtended(parts, first, byte, size) ? wordOf(leader, size, 0) : undefined;
+  if (!isJoined(parts, first, byte, size)) return undefined;
+  const word = wordAt(parts, first, byte, size);
+  return isCheap(word, inputBytes) ? word : undefined;
 }
 
 /** Whether a part cannot be stored together with others but zeros above. */
