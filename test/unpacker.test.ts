@@ -265,8 +265,8 @@ it('auto says which engine it took, and why', () => {
   const auto = unpackerOf(FORMAT, 'auto');
   const loops = {
     scalar: 'the CPU has no AVX2',
-    avx2: 'avx2 after 100,000 records',
-    avx512: 'avx2 after 100,000 records, avx512 after 2,000,000',
+    avx2: 'avx2 after 200,000 records',
+    avx512: 'avx2 after 200,000 records, avx512 after 2,000,000',
   };
   expect(auto).toMatchObject({ engine: 'bpf', reason: `machine code runs here; ${loops[best]}` });
   expect(createUnpacker(FORMAT, { tier: 'scalar' }).reason).toBe(
