@@ -158,7 +158,7 @@ const tiers = (['avx2', 'avx512'] as const).filter((tier) => runsOn(tier, machin
 describe.each(tiers)('record by record with %s', (tier) => {
   test('records that lie apart are unpacked as one by one, whatever the format, stride and count', () => {
     let vectorised = 0;
-    for (let seed = 0; seed < 500; seed++) {
+    for (let seed = 0; seed < 300; seed++) {
       const random = seeded(seed);
       const format = anyFormat(random, seed);
       const form = lifted(format);
@@ -175,12 +175,12 @@ describe.each(tiers)('record by record with %s', (tier) => {
       });
       vectorised++;
     }
-    expect(vectorised).toBeGreaterThan(350);
+    expect(vectorised).toBeGreaterThan(200);
   });
 
   test('key streams, whole and damaged, are walked as by the scalar loop', () => {
     const ends = new Map<number, number>();
-    for (let seed = 0; seed < 300; seed++) {
+    for (let seed = 0; seed < 200; seed++) {
       const random = seeded(seed);
       const format = randomBkeyFormat(random);
       withRoutines(format, { vector: vectorStreamLoop(lifted(format)!, tier)! }, (routine, loops) => {
@@ -193,7 +193,7 @@ describe.each(tiers)('record by record with %s', (tier) => {
         }
       });
     }
-    for (const ended of Object.values(STREAM_END)) expect(ends.get(ended)).toBeGreaterThan(20);
+    for (const ended of Object.values(STREAM_END)) expect(ends.get(ended)).toBeGreaterThan(10);
   });
 
   test('four key streams at once are walked as one by one', () => {

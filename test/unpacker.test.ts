@@ -269,8 +269,8 @@ it('auto says which engine it took, and why', () => {
   const auto = unpackerOf(FORMAT, 'auto');
   const loops = {
     scalar: 'the CPU has no AVX2',
-    avx2: 'avx2 after 100,000 records',
-    avx512: 'avx2 after 100,000 records, avx512 after 2,000,000',
+    avx2: 'avx2 after 200,000 records',
+    avx512: 'avx2 after 200,000 records, avx512 after 2,000,000',
   };
   expect(auto).toMatchObject({ engine: 'bpf', reason: `machine code runs here; ${loops[best]}` });
   expect(createUnpacker(FORMAT, { tier: 'scalar' }).reason).toBe(
@@ -312,11 +312,11 @@ it('in a sealed arena many records are unpacked without loops of their own', () 
 it('loops of its own are made when many records have gone by, and given back', () => {
   const arena = new CodeArena();
   const unpacker = createUnpacker(FORMAT, { arena });
-  const packed = new Uint8Array(16 * 60_000);
-  const out = new Uint8Array(40 * 60_000);
-  unpacker.unpackMany(packed, 60_000, { out });
+  const packed = new Uint8Array(16 * 120_000);
+  const out = new Uint8Array(40 * 120_000);
+  unpacker.unpackMany(packed, 120_000, { out });
   const { routines } = arena.stats();
-  unpacker.unpackMany(packed, 60_000, { out });
+  unpacker.unpackMany(packed, 120_000, { out });
   expect(arena.stats().routines).toBe(routines + (best === 'scalar' ? 0 : 1));
   unpacker.dispose();
   expect(arena.stats().routines).toBe(routines - 1);
