@@ -3,9 +3,9 @@
 import { describe, expect, it } from 'vitest';
 import { inChild } from './children.js';
 
-const SYS = { mmap: 9, mprotect: 10, memfd: 319 };
+const SYS = { mmap: 9, mprotect: 10, pwrite: 18, memfd: 319 };
 const PROT_EXEC = 4;
-const ERRNO = { EPERM: 1, EACCES: 13, ENOSYS: 38 };
+const ERRNO = { EPERM: 1, ENOMEM: 12, EACCES: 13, ENOSPC: 28, ENOSYS: 38 };
 const MAKE = (strategy: string) => `
   const use = (strategy) => { const arena = new CodeArena({ strategy }); const r0 = arena.place(returns(7)).call([]); arena.dispose(); return r0; };
   say(tryTo(() => use('${strategy}')));
@@ -81,20 +81,24 @@ describe('an arena whose limits are reached stays as it was:', () => {
     const arena = new CodeArena({ name: 'limited' });
     const first = arena.place(returns(1));
     first.call([]);
-    const many = Array.from({ length: 5000 }, (_, i) => returns(i + 2));
-    const fill = () => { for (const code of many) arena.place(code); };
+    const make = () => Array.from({ length: 4500 }, (_, i) => returns(i + 2));
+    const fill = (codes) => { for (const code of codes) arena.place(code); };
     const state = () => { const { routines, usedBytes, freeBytes, mappedBytes } = arena.stats();
       return { routines, whole: usedBytes + freeBytes === mappedBytes, mappedBytes, r0: String(first.call([])) }; };`;
 
   it('the size of files (ulimit -f)', () => {
-    const [all, none, said, state, after] = inChild(`${USE}
+    const [all, none, said, state, after] = inChild(
+      `${USE}
       limit(1, 100000);
+      const many = make();
       say(tryTo(() => arena.placeAll(many)));
       say(state());
-      say(tryTo(fill));
+      say(tryTo(() => fill(many)));
       say(state());
       first.free();
-      say(tryTo(() => arena.place(returns(-1)).call([])));`);
+      say(tryTo(() => arena.place(returns(-1)).call([])));`,
+      '--no-jitless',
+    );
     expect(said).toMatch(/^E-SYSTEM enlarging the code file was refused: EFBIG/);
     expect(all).toBe(said);
     expect(none).toEqual({ routines: 1, whole: true, mappedBytes: 65536, r0: '1' });
@@ -103,12 +107,52 @@ describe('an arena whose limits are reached stays as it was:', () => {
   });
 
   it('open files (ulimit -n)', () => {
-    const [said, placed] = inChild(`${USE}
+    const [said, placed] = inChild(
+      `${USE}
       limit(7, fs.readdirSync('/proc/self/fd').length - 1);
       say(tryTo(() => new CodeArena()));
-      say(tryTo(() => (fill(), state().routines)));`);
+      say(tryTo(() => (fill(make()), state().routines)));`,
+      '--no-jitless',
+    );
     expect(said).toMatch(/^E-SYSTEM .*EMFILE/);
-    expect(placed).toBe('5001');
+    expect(placed).toBe('4501');
+  });
+
+  it('memory itself (ENOSPC): what is placed goes on, and can be given up', () => {
+    const [place, all, replace, free, calls] = inChild(`${USE}
+      const second = arena.place(returns(2));
+      refuse(${SYS.pwrite}, ${ERRNO.ENOSPC});
+      say(tryTo(() => arena.place(returns(3))));
+      say(tryTo(() => arena.placeAll(Array.from({ length: 5000 }, (_, i) => returns(i + 10)))));
+      say(tryTo(() => arena.replace(first, returns(4))));
+      say(tryTo(() => second.free()));
+      say([tryTo(() => first.call([])), tryTo(() => second.call([])), arena.stats().routines, tryTo(() => arena.dispose())]);`);
+    for (const said of [place, all, replace, free])
+      expect(said).toMatch(/^E-SYSTEM writing code was refused \(ENOSPC\): memory has run out/);
+    expect(calls).toEqual(['1', expect.stringMatching(/^A-FREED/), 1, 'undefined']);
+  });
+
+  it('its own addresses, where there are few: what does not fit is refused, and what is freed serves again', () => {
+    const [reserved, said, state, again] = inChild(
+      `
+      refuse(${SYS.mmap}, ${ERRNO.ENOMEM}, 1, 0xfff00000);
+      ${USE}
+      const long = (last) => compileX64(verify(assemble('r0 = 0x123456789 ll\\n'.repeat(1500) + 'r0 = ' + last + '\\nexit'), { args: [] }));
+      const codes = Array.from({ length: 30 }, (_, i) => long(i));
+      const kept = [];
+      say(arena.stats().reservedBytes);
+      say(tryTo(() => { for (const code of codes) kept.push(arena.place(code)); }));
+      say(state());
+      kept.forEach((routine) => routine.free());
+      say(arena.placeAll(codes.slice(0, kept.length)).map((routine) => routine.call([])).join());`,
+      '--no-jitless',
+    );
+    expect(reserved).toBe(2 ** 18);
+    expect(said).toMatch(
+      /^E-FULL this arena's 262144 bytes of addresses have no room for 65536 more in a row/,
+    );
+    expect(state).toEqual({ routines: 17 + 1, whole: true, mappedBytes: 2 ** 18, r0: '1' });
+    expect(again).toBe([...Array(17).keys()].join());
   });
 
   it('addresses (ulimit -v): it reserves fewer, and says how many', () => {

@@ -1,8 +1,9 @@
 // An arena whose routines other threads call.
 
-import { fork } from 'node:child_process';
+import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -453,6 +454,30 @@ describe('a worker that ends', () => {
       descriptors: 0,
     });
   });
+});
+
+it('a worker that owns an arena and ends closes it for who is attached', async () => {
+  const worker = startWorker(
+    `
+    const code = unpack.compileX64(unpack.verify(unpack.assemble('r0 = 4\\nexit'), { args: [] }));
+    const arena = new unpack.CodeArena({ name: 'owner-ends' });
+    const handle = arena.share();
+    parentPort.once('message', () => parentPort.close());
+    say({ handle, number: arena.place(code).handle() });`,
+  );
+  const { handle, number } = (await said(worker)) as { handle: ArenaHandle; number: number };
+  const attached = attachArena(handle);
+  expect(attached.routine(number).call([])).toBe(4n);
+  worker.postMessage('end');
+  await once(worker, 'exit');
+  expect(() => attached.routine(number).call([])).toThrow(/has been disposed of/);
+  expect(mappings('owner-ends')).toBe(0);
+});
+
+it('the example with threads does what it says', () => {
+  const example = fileURLToPath(new URL('../examples/threads.mjs', import.meta.url));
+  const out = execFileSync(process.execPath, [example]).toString();
+  expect(out).toBe('offset 0: 7 and 7\noffset 1000: 1007 and 1007\noffset 2000: 2007 and 2007\n');
 });
 
 it('code runs wherever it is placed', () => {

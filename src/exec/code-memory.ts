@@ -292,7 +292,8 @@ function reserveRegion(libc: Libc): { address: bigint; length: number } {
 }
 
 /** Spans that follow each other as one, ascending. */
-export function joined(spans: readonly Span[]): Span[] {
+export function joined(spans: readonly Span[]): readonly Span[] {
+  if (spans.length <= 1) return spans;
   const all: { offset: number; length: number }[] = [];
   for (const { offset, length } of [...spans].sort((a, b) => a.offset - b.offset)) {
     const last = all.at(-1);
