@@ -54,14 +54,14 @@ export class Sharing {
   #retiredBytes = 0;
 
   /** @throws ArgumentError for options that are none; EngineError where the kernel has no membarrier */
-  constructor(memory: CodeMemory, trampoline: number, options: ShareOptions | undefined) {
+  constructor(memory: CodeMemory, options: ShareOptions | undefined) {
     const { routines = 65_536, threads = 64 } = options ?? {};
     requireInteger(routines, 1, MAX_SLOTS, 'routines');
     requireInteger(threads, 1, MAX_THREADS, 'threads');
     libc().syncCores();
     this.#memory = memory;
     const { base, granule } = memory;
-    this.#table = createTable({ slots: routines, threads, base, granule, trampoline });
+    this.#table = createTable({ slots: routines, threads, base, granule });
     this.#readers = new Readers(this.#table);
   }
 
