@@ -3,9 +3,9 @@
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { gateBy } from '../dist/exec/gate.js';
 import { libc } from '../dist/exec/libc.js';
 import { CodeArena, createUnpacker, emitNative } from '../dist/index.js';
-import { hostTarget } from '../dist/jit/host.js';
 import { makeCode } from '../dist/jit/target.js';
 import { compare } from './calls.mjs';
 import { table } from './report.mjs';
@@ -28,7 +28,7 @@ export async function crossing(options) {
   const format = FORMATS.F2;
   const arena = new CodeArena({ name: 'bench-crossing' });
   const routine = arena.place(emitNative(format));
-  const gate = libc().gate(arena.place(hostTarget().callTrampoline()).address);
+  const gate = gateBy('memfd');
   const entry = routine.address;
   const block = new BigUint64Array(new ArrayBuffer(24));
   const blockGate = koffi.decode(

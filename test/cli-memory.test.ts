@@ -35,7 +35,9 @@ describe('bpf-unpack memory', () => {
     });
     expect(findings).toEqual([]);
     const executable = mappings.filter((mapping: { executable: boolean }) => mapping.executable);
-    expect(executable.map(({ permissions }: { permissions: string }) => permissions)).toEqual(['r-xs']);
+    expect(
+      executable.map(({ permissions, path }: Record<string, string>) => `${permissions} ${path}`).sort(),
+    ).toEqual(['r-xs /memfd:bpf-unpack (deleted)', 'r-xs /memfd:bpf-unpack-gate (deleted)']);
     expect(others.every(({ writable, executable }: Record<string, boolean>) => writable && executable)).toBe(
       true,
     );

@@ -157,7 +157,7 @@ test(
     for (const routine of routines) routine?.free();
     expect(arena.reclaim()).toBe(0);
     const { routines: left, usedBytes, retiredBytes, chunks } = arena.stats();
-    expect({ left, usedBytes, retiredBytes }).toEqual({ left: 0, usedBytes: 32, retiredBytes: 0 });
+    expect({ left, usedBytes, retiredBytes }).toEqual({ left: 0, usedBytes: 0, retiredBytes: 0 });
     expect(chunks).toBeLessThanOrEqual(3);
     arena.dispose();
     expect(readFileSync('/proc/self/maps', 'utf8')).not.toContain(`/memfd:${NAME}`);

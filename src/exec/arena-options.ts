@@ -28,7 +28,7 @@ export interface ArenaStats {
   readonly routines: number;
   /** Routines that needed no memory of their own, because the same code was there. */
   readonly sharing: number;
-  /** Bytes of machine code placed: the routines, and the trampoline that calls them. */
+  /** Bytes of machine code placed. */
   readonly codeBytes: number;
   /** Bytes of granules in use: code and the padding behind it. */
   readonly usedBytes: number;

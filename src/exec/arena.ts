@@ -17,6 +17,7 @@ import { checkArgs, enter } from './boundary.js';
 import { callWithHelpers, isAnyRunning, isRunning, release } from './callbacks.js';
 import { CHUNK_BYTES, CodeMemory, type Span } from './code-memory.js';
 import { Copies, type Copy, type Piece, roomOf } from './copies.js';
+import { gateBy } from './gate.js';
 import { type Gate, libc, type NativeArg } from './libc.js';
 import { link } from './link.js';
 import type { Strategy } from './pages.js';
@@ -74,12 +75,11 @@ function close({ memory, symbols }: Held): void {
 export class CodeArena {
   readonly #target: Target = hostTarget();
   readonly #strategy: Strategy;
+  readonly #gate: Gate;
   readonly #memory: CodeMemory;
   readonly #copies: Copies;
   readonly #placements = new Set<Placement>();
   readonly #symbols: SymbolFile | undefined;
-  #trampoline: Copy | undefined;
-  #gate: Gate | undefined;
   #sharing: Sharing | undefined;
   #sealed = false;
   #disposed = false;
@@ -98,6 +98,7 @@ export class CodeArena {
   constructor(options: ArenaOptions = {}) {
     const { name, granule, strategy, check, symbols } = takeOptions(options);
     this.#strategy = strategy;
+    this.#gate = gateBy(strategy);
     this.#memory = new CodeMemory({ name, granule, strategy, trap: this.#target.trap });
     this.#copies = new Copies(this.#memory, this.#target, check === 'decode');
     this.#symbols = symbols === undefined ? undefined : this.#openSymbols(symbols);
@@ -156,7 +157,7 @@ export class CodeArena {
     const routines = this.#placements.size;
     return {
       routines,
-      sharing: routines + (this.#trampoline ? 1 : 0) - count,
+      sharing: routines - count,
       codeBytes,
       usedBytes,
       wastedBytes: usedBytes - codeBytes,
@@ -217,7 +218,6 @@ export class CodeArena {
    */
   seal(): void {
     this.#requireOpen();
-    this.#callTrampoline();
     this.#sharing?.reclaim();
     this.#memory.seal();
     this.#sealed = true;
@@ -240,8 +240,6 @@ export class CodeArena {
     }
     this.#placements.clear();
     this.#copies.clear();
-    this.#trampoline = undefined;
-    this.#gate = undefined;
     this.#sharing = undefined;
   }
 
@@ -277,18 +275,12 @@ export class CodeArena {
     if (this.#strategy === 'mprotect') requireNothingRunning();
   }
 
-  #callTrampoline(): Copy {
-    this.#trampoline ??= this.#publish([{ code: this.#target.callTrampoline(), linked: undefined }])[0]!;
-    return this.#trampoline;
-  }
-
   /**
-   * The way into the arena's code, made at the first call.
+   * The way into the arena's code.
    * @internal
    * @throws EngineError 'E-NOT-RUNNABLE'
    */
   gate(): Gate {
-    this.#gate ??= libc().gate(this.#home.addressOf(this.#callTrampoline()));
     if (this.#memory.runnable) return this.#gate;
     throw new EngineError(
       'E-NOT-RUNNABLE',
@@ -333,7 +325,7 @@ export class CodeArena {
   }
 
   #startSharing(limits: Required<ShareOptions>): Sharing {
-    const sharing = new Sharing(this.#memory, this.#callTrampoline().offset, limits);
+    const sharing = new Sharing(this.#memory, limits);
     this.#memory.beforeClose = () => sharing.close();
     keepAfterThread(this.#memory.base);
     shared.add(this);

@@ -4,6 +4,7 @@ import { type GivenArg, takeArgs } from '../bpf/arguments.js';
 import { requireInteger, requireKey } from '../bytes.js';
 import { ArgumentError } from '../errors.js';
 import { checkArgs, enter } from './boundary.js';
+import { gateBy } from './gate.js';
 import { type Gate, libc } from './libc.js';
 import { Reader } from './readers.js';
 import { type ArenaHandle, openTable, type SharedTable, type Version } from './shared-table.js';
@@ -33,7 +34,7 @@ export class AttachedArena {
   constructor(key: symbol, table: SharedTable) {
     requireKey(key, ATTACHED, 'an attached arena', 'attachArena');
     this.#table = table;
-    this.#gate = libc().gate(table.trampoline);
+    this.#gate = gateBy('memfd');
     this.#reader = new Reader(table);
   }
 

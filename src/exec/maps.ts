@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { shown } from '../bytes.js';
 import { ArgumentError, EngineError } from '../errors.js';
+import { OWN_NAMES } from './own-code.js';
 
 /** One mapping of the process. */
 export interface Mapping {
@@ -43,7 +44,7 @@ export interface MemoryAudit {
 }
 
 /** What memfds of code have been called; a sealed mapping outlives its arena. */
-const names = new Set(['bpf-unpack']);
+const names = new Set<string>(['bpf-unpack', ...Object.values(OWN_NAMES)]);
 /** Where the addresses for code begin and end. */
 const regions = new Map<bigint, bigint>();
 

@@ -23,8 +23,7 @@ const HEADER = {
   slots: 5,
   threads: 6,
   granule: 7,
-  trampoline: 8,
-  contracts: 9,
+  contracts: 8,
   base: 10,
 } as const;
 const HEADER_WORDS = 16;
@@ -54,8 +53,6 @@ export interface TableSpec {
   readonly threads: number;
   readonly base: bigint;
   readonly granule: number;
-  /** Byte offset of the trampoline. */
-  readonly trampoline: number;
 }
 
 export interface Version {
@@ -81,7 +78,6 @@ export class SharedTable {
   readonly base: bigint;
   readonly granule: number;
   /** The address of what calls code. */
-  readonly trampoline: bigint;
   readonly #slotsAt: number;
   readonly #versionsAt: number;
   readonly #contractsAt: number;
@@ -96,7 +92,6 @@ export class SharedTable {
     this.threads = this.words[HEADER.threads]!;
     this.granule = this.words[HEADER.granule]!;
     this.base = new BigUint64Array(handle.memory, 4 * HEADER.base, 1)[0]!;
-    this.trampoline = this.base + BigInt(this.words[HEADER.trampoline]!);
     this.#slotsAt = slotsAt(this.threads);
     this.#versionsAt = versionsAt(this.slots, this.threads);
     this.#contractsAt = contractsAt(this.slots, this.threads);
@@ -183,11 +178,11 @@ export class SharedTable {
 }
 
 /** @throws EngineError where there is not so much memory */
-export function createTable({ slots, threads, base, granule, trampoline }: TableSpec): SharedTable {
+export function createTable({ slots, threads, base, granule }: TableSpec): SharedTable {
   const memory = allocate(bytesFor(slots, threads));
   const words = new Int32Array(memory);
   const token = randomInt(1, 2 ** 31);
-  const header = { magic: MAGIC, pid: process.pid, token, epoch: 1, slots, threads, granule, trampoline };
+  const header = { magic: MAGIC, pid: process.pid, token, epoch: 1, slots, threads, granule };
   for (const [name, value] of Object.entries(header)) words[HEADER[name as keyof typeof header]] = value;
   new BigUint64Array(memory, 4 * HEADER.base, 1)[0] = base;
   return new SharedTable(Object.freeze({ kind: KIND, pid: process.pid, token, memory }));

@@ -54,11 +54,11 @@ export class Sharing {
   #retiredBytes = 0;
 
   /** @throws EngineError where the kernel has no membarrier */
-  constructor(memory: CodeMemory, trampoline: number, { routines, threads }: Required<ShareOptions>) {
+  constructor(memory: CodeMemory, { routines, threads }: Required<ShareOptions>) {
     libc().syncCores();
     this.#memory = memory;
     const { base, granule } = memory;
-    this.#table = createTable({ slots: routines, threads, base, granule, trampoline });
+    this.#table = createTable({ slots: routines, threads, base, granule });
     this.#readers = new Readers(this.#table);
   }
 

@@ -4,7 +4,8 @@
 import { EngineError } from '../errors.js';
 import { hostTarget } from '../jit/host.js';
 import { libc } from './libc.js';
-import { MemfdPages, PAGE_BYTES } from './pages.js';
+import { backWithCode } from './own-code.js';
+import { PAGE_BYTES } from './pages.js';
 
 const PAIR_BYTES = 16;
 /** A page of pairs; the last one is of the list itself. */
@@ -19,19 +20,11 @@ class ExitList {
   /** @throws EngineError where there is no such memory */
   constructor() {
     const lib = libc();
-    const { trap, unmapAtExit } = hostTarget();
     const base = lib.reserve(2 * PAGE_BYTES);
     if (base === undefined) throw new EngineError('E-SYSTEM', 'there are no addresses left');
     this.#list = base + BigInt(PAGE_BYTES);
     try {
-      const { bytes } = unmapAtExit(lib.functionAt('munmap'), REGIONS);
-      const pages = new MemfdPages(base, 'bpf-unpack');
-      try {
-        pages.back(0, PAGE_BYTES, trap);
-        pages.write(bytes, bytes.length, 0);
-      } finally {
-        pages.close();
-      }
+      backWithCode(base, hostTarget().unmapAtExit(lib.functionAt('munmap'), REGIONS), 'exit', 'memfd');
       lib.mapWritable(this.#list, PAGE_BYTES);
       this.#write(REGIONS, base, 2 * PAGE_BYTES);
       if (!lib.atThreadExit(base, this.#list))
