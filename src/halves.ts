@@ -16,9 +16,9 @@ const [LOW, HIGH] = halves[0] === 1 ? [0, 1] : [1, 0];
 
 /** A number modulo 2^64. */
 export function halvesOf(value: bigint): Halves {
-  if (value === 0n) return ZERO;
   whole[0] = value;
-  return { low: halves[LOW]!, high: halves[HIGH]! };
+  const [low, high] = [halves[LOW]!, halves[HIGH]!];
+  return low === 0 && high === 0 ? ZERO : { low, high };
 }
 
 /** 0 … 2^64 - 1. */

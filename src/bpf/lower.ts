@@ -50,6 +50,8 @@ interface Writer {
   /** What a constant, or a field of no bits, writes. */
   readonly constant: Halves | undefined;
   readonly field: Field | undefined;
+  /** What is added to the field: the signed number nearest 0, modulo the width of its destination. */
+  readonly added: Halves;
 }
 
 /** Writers `from` … `to - 1`, which share no byte with others. */
@@ -118,15 +120,17 @@ function constantWriter(to: Destination, value: bigint): Writer {
     copied: 0,
     constant: halvesOf(value),
     field: undefined,
+    added: ZERO,
   };
 }
 
 function writerOf(field: Field): Writer {
-  const { to, bits, offset, signed } = field;
-  if (bits === 0) return constantWriter(to, BigInt.asUintN(to.bits, offset));
+  const { to, bits, signed } = field;
+  if (bits === 0) return constantWriter(to, BigInt.asUintN(to.bits, field.offset));
+  const offset = halvesOf(field.offset);
   const start = firstBit(to);
   const at = lowestBitOf(field);
-  const isCopy = at !== undefined && offset === 0n && !(signed && bits < to.bits);
+  const isCopy = at !== undefined && isZero(offset) && !(signed && bits < to.bits);
   const distance = isCopy ? start - at : undefined;
   return {
     start,
@@ -135,6 +139,7 @@ function writerOf(field: Field): Writer {
     copied: Math.min(bits, to.bits),
     constant: undefined,
     field,
+    added: signExtend(offset, to.bits),
   };
 }
 
@@ -280,7 +285,7 @@ function storeComputed(
       constant = or(constant, truncate(shiftLeft(writer.constant, left), bits));
       continue;
     }
-    computeField(asm, filled ? VALUE : ACC, writer.field!, left, bits, packedBytes);
+    computeField(asm, filled ? VALUE : ACC, writer, left, bits, packedBytes);
     if (filled) asm.register('or64.reg', ACC, VALUE);
     filled = true;
   }
@@ -296,22 +301,21 @@ function storeComputed(
 function computeField(
   asm: Builder,
   into: number,
-  field: Field,
+  { field, added }: Writer,
   left: number,
   wordBits: number,
   packedBytes: number,
 ): void {
-  const { bits, to, offset } = field;
+  const { bits, at, to } = field!;
   const width = to.bits;
   // Bits above the field are dropped by the store, if the field reaches the word's end.
   const dropped = left >= 0 && left + width >= wordBits;
-  const signed = field.signed && bits < width;
-  const added = offset === 0n ? ZERO : signExtend(halvesOf(offset), width);
+  const signed = field!.signed && bits < width;
   const adds = !isZero(added);
   const exact = signed || bits < width || (!dropped && !adds);
-  const lowest = lowestBitOf(field);
+  const lowest = lowestBitOf(field!);
   const bigEndian = lowest === undefined;
-  fetchBits(asm, { at: lowest ?? field.at, bits, bigEndian, signed, exact }, packedBytes, into, SPARE);
+  fetchBits(asm, { at: lowest ?? at, bits, bigEndian, signed, exact }, packedBytes, into, SPARE);
   if (adds) addOffset(asm, into, added, width);
   const clean = !adds && !signed && bits <= width && exact;
   if (!dropped && !clean) maskLow(asm, into, width);
@@ -319,7 +323,6 @@ function computeField(
   else if (left < 0) asm.immediate('rsh64.imm', into, -left);
 }
 
-/** @param offset the signed number nearest 0, modulo the width of its destination */
 function addOffset(asm: Builder, into: number, offset: Halves, width: number): void {
   const immediate = signedImmediate(offset);
   if (immediate !== undefined) asm.immediate(width <= 32 ? 'add32.imm' : 'add64.imm', into, immediate);

@@ -95,6 +95,8 @@ export class Program {
   readonly data: readonly DataSection[];
   /** Length in slots. */
   readonly slots: number;
+  /** Whether it has functions that it calls. */
+  readonly hasCalls: boolean;
   /** Undefined where every instruction is one slot. */
   readonly #places: Places | undefined;
 
@@ -105,6 +107,7 @@ export class Program {
     this.data = Object.freeze(data.map((section) => new DataSection(section)));
     this.#places = placesOf(instructions);
     this.slots = this.#places?.indexAt.length ?? instructions.length;
+    this.hasCalls = instructions.some(({ row }) => row.op === 'local');
     Object.freeze(this);
     if (this.slots === 0)
       throw new ProgramError('P-EMPTY', 'a program has at least one instruction', { insn: 0 });

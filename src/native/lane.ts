@@ -16,10 +16,7 @@ export interface Lane extends Unit {
 export function joined(units: readonly Unit[], packedBytes: number): (Unit | Lane)[] {
   const result: (Unit | Lane)[] = [];
   for (let i = 0; i < units.length; ) {
-    const lane = SIZES.toReversed()
-      .map((bytes) => laneOf(units, i, bytes, packedBytes))
-      .find((found) => found !== undefined);
-    const unit = lane ?? units[i]!;
+    const unit = widestLane(units, i, packedBytes) ?? units[i]!;
     result.push(unit);
     while (i < units.length && units[i]!.byte < unit.byte + unit.bytes) i++;
   }
@@ -28,14 +25,21 @@ export function joined(units: readonly Unit[], packedBytes: number): (Unit | Lan
 
 export const isLane = (unit: Unit | Lane): unit is Lane => 'order' in unit;
 
+function widestLane(units: readonly Unit[], first: number, packedBytes: number): Lane | undefined {
+  for (let i = SIZES.length - 1; i > 0; i--) {
+    const lane = laneOf(units, first, SIZES[i]!, packedBytes);
+    if (lane) return lane;
+  }
+  return undefined;
+}
+
 function laneOf(units: readonly Unit[], first: number, bytes: Size, packedBytes: number): Lane | undefined {
   const { byte } = units[first]!;
   let last = first;
   while (last + 1 < units.length && units[last + 1]!.byte < byte + bytes) last++;
-  const group = units.slice(first, last + 1);
   const end = units[last]!.byte + units[last]!.bytes;
-  if (group.length < 2 || end !== byte + bytes) return undefined;
-  const parts = group.flatMap((unit) => unit.parts);
+  if (last === first || end !== byte + bytes) return undefined;
+  const parts = units.slice(first, last + 1).flatMap((unit) => unit.parts);
   const moved = parts.filter((part) => part.kind !== 'constant');
   const [leader] = moved;
   if (!leader || moved.length < 2) return undefined;

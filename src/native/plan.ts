@@ -56,10 +56,10 @@ export interface Unit {
 
 /** The units of a format in the order of their bytes; together they cover the unpacked record. */
 export function unitsOf(format: Format): Unit[] {
-  const parts = [
-    ...format.constants.map(constantPart),
-    ...format.fields.map((field) => fieldPart(field, format)),
-  ].sort((a, b) => a.at - b.at);
+  const parts: Part[] = [];
+  for (const constant of format.constants) parts.push(constantPart(constant));
+  for (const field of format.fields) parts.push(fieldPart(field, format));
+  parts.sort((a, b) => a.at - b.at);
   const units: Unit[] = [];
   for (let next = 0, byte = 0; byte < format.unpackedBytes; ) {
     const first = next;
@@ -67,14 +67,14 @@ export function unitsOf(format: Format): Unit[] {
     for (; next < parts.length && parts[next]!.at < end * 8; next++) {
       end = Math.max(end, Math.ceil((parts[next]!.at + parts[next]!.width) / 8));
     }
-    units.push(...cut(parts.slice(first, next), byte, end));
+    appendUnits(units, parts.slice(first, next), byte, end);
     byte = end;
   }
   return units;
 }
 
-/** Bytes that parts share, in steps of 8. */
-function* cut(parts: readonly Part[], byte: number, end: number): Generator<Unit> {
+/** Appends bytes that parts share, in steps of 8. */
+function appendUnits(units: Unit[], parts: readonly Part[], byte: number, end: number): void {
   let first = 0;
   for (let start = byte; start < end; start += 8) {
     const stop = Math.min(end, start + 8);
@@ -83,7 +83,7 @@ function* cut(parts: readonly Part[], byte: number, end: number): Generator<Unit
     for (let i = first; i < parts.length && parts[i]!.at < stop * 8; i++) {
       within.push(slice(parts[i]!, start * 8, stop * 8));
     }
-    yield { byte: start, bytes: stop - start, parts: within };
+    units.push({ byte: start, bytes: stop - start, parts: within });
   }
 }
 

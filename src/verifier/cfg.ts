@@ -83,14 +83,15 @@ export function successors(program: Program, index: number): number[] {
 
 /** The first instruction of the function that each instruction belongs to. */
 function functionsOf(program: Program): number[] {
-  const { instructions } = program;
+  const { instructions, hasCalls } = program;
   // A typed array of so many takes three times as long to make.
   const functions = new Array<number>(instructions.length).fill(0);
-  let entries: Set<number> | undefined;
+  if (!hasCalls) return functions;
+  const entries = new Set<number>();
   for (let index = 0; index < instructions.length; index++)
-    if (instructions[index]!.row.op === 'local') (entries ??= new Set()).add(program.targetOf(index));
+    if (instructions[index]!.row.op === 'local') entries.add(program.targetOf(index));
   let entry = 0;
-  return entries ? functions.map((_, index) => (entry = entries.has(index) ? index : entry)) : functions;
+  return functions.map((_, index) => (entry = entries.has(index) ? index : entry));
 }
 
 function checkEdge(program: Program, functions: readonly number[], from: number, to: number): void {

@@ -213,6 +213,7 @@ class Explorer {
   /** Follows one path; the other way out of each branch is left for later. */
   #walk(state: State, cfg: Cfg, roundByRound?: true): void {
     if (this.#pending > 0) this.#pending--;
+    const later = (other: State) => this.#later(other);
     for (let first = roundByRound; ; first = undefined) {
       const { index } = state;
       this.#at = index;
@@ -222,7 +223,7 @@ class Explorer {
       this.#trace.record(index, instruction, topOf(state).registers);
       this.#limits.observer?.step(state);
       this.#check(instruction, state);
-      const next = this.#step(instruction, state, (later) => this.#later(later));
+      const next = this.#step(instruction, state, later);
       if (!next) return;
       state = next;
     }

@@ -159,15 +159,10 @@ function loadSigned(
   else asm.emit('movsx', register(number, wide), cell);
 }
 
-function load(
-  asm: Assembler,
-  { base, bytes }: Source,
-  bigEndian: boolean,
-  { byte, size }: Window,
-  number: number,
-): void {
+function load(asm: Assembler, source: Source, bigEndian: boolean, window: Window, number: number): void {
+  const { size } = window;
   const bits = (size * 8) as Bits;
-  const cell = cellOf({ base, bytes }, bigEndian, { byte, size });
+  const cell = cellOf(source, bigEndian, window);
   if (size < 4) asm.emit('movzx', register(number, 32), cell);
   else asm.emit('mov', register(number, bits), cell);
   if (!bigEndian || size === 1) return;

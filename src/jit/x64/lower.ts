@@ -104,7 +104,7 @@ class Lowering {
     this.#program = program;
     this.#facts = facts;
     this.#frame = frameOf(program);
-    this.#calls = program.instructions.some(({ row }) => row.op === 'local');
+    this.#calls = program.hasCalls;
     const callsHelpers = program.instructions.some(({ row }) => row.op === 'helper');
     this.helpers = callsHelpers ? new HelperCalls(this.#asm, this.relocations) : undefined;
     this.labels = Array.from({ length: program.instructions.length + 1 }, () => this.#asm.label());

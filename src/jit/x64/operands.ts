@@ -9,7 +9,8 @@ export type VectorBits = 128 | 256 | 512;
  * operand, and for registers that encodings tell from others.
  */
 const SHAPE = { number: 1, bigint: 2, mask: 3, memory: 4, masked: 12, register: 20, maskedMemory: 48 };
-const WIDTHS = { 8: 0, 16: 1, 32: 2, 64: 3, 128: 4, 256: 5, 512: 6 };
+/** 0 for 8 bits, 1 for 16, … */
+const widthOf = (bits: Bits | VectorBits): number => 28 - Math.clz32(bits);
 
 export class Register {
   readonly shape: number;
@@ -24,7 +25,7 @@ export class Register {
   ) {
     // rax and cl have forms of their own; above 15 only EVEX reaches.
     const kind = number > 15 ? 3 : Math.min(number, 2);
-    this.shape = SHAPE.register + WIDTHS[bits] * 4 + kind;
+    this.shape = SHAPE.register + widthOf(bits) * 4 + kind;
   }
 }
 
@@ -45,7 +46,7 @@ export class Masked {
     readonly mask: number,
     readonly others: 'clear' | 'keep',
   ) {
-    this.shape = SHAPE.masked + WIDTHS[register.bits];
+    this.shape = SHAPE.masked + widthOf(register.bits);
   }
 }
 
@@ -58,7 +59,7 @@ export class MaskedMemory {
     /** k1 to k7. */
     readonly mask: number,
   ) {
-    this.shape = SHAPE.maskedMemory + WIDTHS[memory.bits];
+    this.shape = SHAPE.maskedMemory + widthOf(memory.bits);
   }
 }
 
@@ -73,7 +74,7 @@ export class Memory {
     readonly index?: Register,
     readonly scale: 1 | 2 | 4 | 8 = 1,
   ) {
-    this.shape = SHAPE.memory + WIDTHS[bits];
+    this.shape = SHAPE.memory + widthOf(bits);
   }
 }
 
