@@ -73,10 +73,9 @@ function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: 
     case 'cl':
       return operand instanceof Register && operand.bits === 8 && operand.number === 1;
     case 'rm':
-      return (operand instanceof Memory && operand.bits === bits) || isRegister(operand, bits, form);
+      return isMemory(operand, bits, maskable) || isRegister(operand, bits, form);
     case 'm':
-      if (operand instanceof MaskedMemory) return maskable && operand.memory.bits === bits;
-      return operand instanceof Memory && (bits === 0 || operand.bits === bits);
+      return isMemory(operand, bits, maskable);
     case '1':
       return operand === 1;
     case 'uimm':
@@ -92,6 +91,12 @@ function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: 
     case 'rip':
       return false;
   }
+}
+
+/** Memory of `bits` bits, or any that is only addressed if these are 0. */
+function isMemory(operand: Operand, bits: number, maskable: boolean): boolean {
+  if (!(operand instanceof Memory) || (bits !== 0 && operand.bits !== bits)) return false;
+  return maskable || !(operand instanceof MaskedMemory);
 }
 
 /** Vector registers above 15 need the fifth bit that only EVEX has. */
@@ -121,7 +126,7 @@ export interface Places {
   reg?: Register | MaskRegister;
   rm?: Register | Memory;
   vvvv?: Register;
-  masked?: { readonly mask: number; readonly others: 'clear' | 'keep' };
+  masked?: Masked | MaskedMemory;
   inOpcode?: Register;
   immediate: number | bigint;
 }
@@ -135,13 +140,11 @@ function placesOf(form: Form, operands: readonly Operand[]): Places {
       places.reg = operand instanceof Masked ? operand.register : (operand as Register | MaskRegister);
       if (operand instanceof Masked) places.masked = operand;
     } else if (role === 'v') places.vvvv = operand as Register;
-    else if (operand instanceof MaskedMemory) {
-      places.rm = operand.memory;
-      places.masked = { mask: operand.mask, others: 'keep' };
-    } else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
+    else if (role === 'rm' || role === 'm') places.rm = operand as Register | Memory;
     else if (role === 'o') places.inOpcode = operand as Register;
     else if (typeof operand === 'number' || typeof operand === 'bigint') places.immediate = operand;
   }
+  if (places.rm instanceof MaskedMemory) places.masked = places.rm;
   return places;
 }
 
@@ -209,6 +212,5 @@ function describe(operand: Operand): string {
   if (operand instanceof Register) return `register ${operand.number} of ${operand.bits} bits`;
   if (operand instanceof MaskRegister) return `k${operand.number}`;
   if (operand instanceof Masked) return `${describe(operand.register)} under k${operand.mask}`;
-  if (operand instanceof MaskedMemory) return `${describe(operand.memory)} under k${operand.mask}`;
   return operand instanceof Memory ? `memory of ${operand.bits} bits` : String(operand);
 }

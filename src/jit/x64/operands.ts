@@ -30,15 +30,6 @@ export class Masked {
   ) {}
 }
 
-/** Memory of which the instruction writes the elements that the mask names, and touches no others. */
-export class MaskedMemory {
-  constructor(
-    readonly memory: Memory,
-    /** k1 to k7. */
-    readonly mask: number,
-  ) {}
-}
-
 /** `bits` wide memory at base + index * scale + displacement. */
 export class Memory {
   constructor(
@@ -50,8 +41,21 @@ export class Memory {
   ) {}
 }
 
+/** Memory of which the instruction writes the elements that the mask names, and touches no others. */
+export class MaskedMemory extends Memory {
+  readonly others = 'keep';
+
+  constructor(
+    { bits, base, displacement, index, scale }: Memory,
+    /** k1 to k7. */
+    readonly mask: number,
+  ) {
+    super(bits, base, displacement, index, scale);
+  }
+}
+
 /** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
-export type Operand = Register | MaskRegister | Masked | MaskedMemory | Memory | number | bigint;
+export type Operand = Register | MaskRegister | Masked | Memory | number | bigint;
 
 const ALL = [8, 16, 32, 64].map((bits) =>
   Array.from({ length: 16 }, (_, number) => Object.freeze(new Register(number, bits as Bits))),
