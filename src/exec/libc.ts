@@ -32,7 +32,7 @@ export interface Libc {
   sealMapping(address: bigint, length: number): boolean;
   /** The bytes at an address, not copied. Writing to them would fault. */
   view(address: bigint, length: number): Uint8Array;
-  addressOf(buffer: Uint8Array | Uint32Array | BigUint64Array): bigint;
+  addressOf(buffer: Uint8Array | Uint32Array): bigint;
   /** A copy of the `length` bytes at an address, which must be readable. */
   copyFrom(address: bigint, length: number): Uint8Array;
   copyTo(address: bigint, bytes: Uint8Array): void;
