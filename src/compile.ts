@@ -14,6 +14,7 @@ import { cpuTier, runsOn } from './exec/cpu.js';
 import { libc } from './exec/libc.js';
 import { callOnce, callStream, callStride, loopsIn } from './exec/run.js';
 import { TableCalls } from './exec/table.js';
+import { columnKey } from './format/column.js';
 import { requireFormat } from './format/define.js';
 import { formatLabel } from './format/label.js';
 import type { Format } from './format/model.js';
@@ -170,7 +171,7 @@ function bpfEngine(format: Format, home: CodeArena, wanted: Tier | undefined): M
   const columns = (packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]) => {
     const specs = targets.map(({ spec }) => spec);
     const make = () => loop('scalar', RECORDS_FOR_COLUMNS, (form) => columnLoop(form, specs, stride, tier()));
-    return columnLoops.run(specs, make, {
+    return columnLoops.run(specs.map(columnKey), make, {
       packed,
       count,
       stride,

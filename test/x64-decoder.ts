@@ -47,24 +47,19 @@ export function memoryText(
 export const maskedText = (register: string, mask: string, clears: boolean): string =>
   `${register}{${mask}}${clears ? '{z}' : ''}`;
 
+function memoryOperand({ bits, base, index, scale, displacement }: Memory, addressOnly: boolean): string {
+  const scaled = index ? registerText(index) : '';
+  return memoryText(addressOnly ? 0 : bits / 8, registerText(base), scaled, scale, BigInt(displacement));
+}
+
 function meantOperand(form: Form, operand: Operand, addressOnly: boolean): string {
   if (operand instanceof Register) return registerText(operand);
   if (operand instanceof MaskRegister) return `K${operand.number}`;
   if (operand instanceof Masked)
     return maskedText(registerText(operand.register), `K${operand.mask}`, operand.others === 'clear');
   if (operand instanceof MaskedMemory)
-    return maskedText(meantOperand(form, operand.memory, addressOnly), `K${operand.mask}`, false);
-  if (operand instanceof Memory) {
-    const { bits, base, index, scale, displacement } = operand;
-    const size = addressOnly ? 0 : bits / 8;
-    return memoryText(
-      size,
-      registerText(base),
-      index ? registerText(index) : '',
-      scale,
-      BigInt(displacement),
-    );
-  }
+    return maskedText(memoryOperand(operand, addressOnly), `K${operand.mask}`, false);
+  if (operand instanceof Memory) return memoryOperand(operand, addressOnly);
   if (form.distanceBytes > 0) return `to ${operand}`;
   return String(BigInt.asUintN(form.bits, BigInt(operand)));
 }
@@ -75,11 +70,9 @@ export function meant(form: Form, operands: readonly Operand[]): string {
   return `${form.mnemonic} ${texts.join(', ')} (${lengthOf(form, operands)} bytes)`;
 }
 
-const unmasked = (operand: Operand): Operand => (operand instanceof MaskedMemory ? operand.memory : operand);
-
 /** The length that Intel's manual gives: prefixes, REX, opcode, ModRM, SIB, displacement, immediate. */
 export function lengthOf(form: Form, operands: readonly Operand[]): number {
-  const memory = operands.map(unmasked).find((operand) => operand instanceof Memory);
+  const memory = operands.find((operand) => operand instanceof Memory);
   const sib = memory && (memory.index || memory.base.number % 8 === 4) ? 1 : 0;
   const { prefixes, opcode, modrm, immediateBytes, distanceBytes } = form;
   const front = form.vector ? vectorPrefixBytes(form, operands) : prefixes.length + rexBytes(form, operands);

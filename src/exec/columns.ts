@@ -18,7 +18,7 @@ export interface ColumnRun {
 interface KeptLoop {
   readonly stride: number;
   /** What tells its columns from others, one for each. */
-  readonly names: readonly unknown[];
+  readonly keys: readonly number[];
   readonly loop: LazyLoop;
 }
 
@@ -32,15 +32,11 @@ export class ColumnLoops {
   }
 
   /**
-   * @param names of the columns, told apart by identity; `make` is asked for a loop that is not kept
+   * @param keys tell the columns from others; `make` is asked for a loop that is not kept
    * @returns whether there is a loop; else nothing was done
    */
-  run(
-    names: readonly unknown[],
-    make: () => LazyLoop,
-    { packed, count, stride, columns }: ColumnRun,
-  ): boolean {
-    const loop = this.#loopFor(names, stride, make).take(count);
+  run(keys: readonly number[], make: () => LazyLoop, { packed, count, stride, columns }: ColumnRun): boolean {
+    const loop = this.#loopFor(keys, stride, make).take(count);
     if (!loop) return false;
     const { addressOf } = libc();
     const state = new BigUint64Array(COLUMN_STATE.columns + columns.length);
@@ -54,14 +50,14 @@ export class ColumnLoops {
     return true;
   }
 
-  #loopFor(names: readonly unknown[], stride: number, make: () => LazyLoop): LazyLoop {
+  #loopFor(keys: readonly number[], stride: number, make: () => LazyLoop): LazyLoop {
     const found = this.#kept.findIndex(
       (one) =>
         one.stride === stride &&
-        one.names.length === names.length &&
-        one.names.every((name, i) => name === names[i]),
+        one.keys.length === keys.length &&
+        one.keys.every((key, i) => key === keys[i]),
     );
-    const [kept] = found === -1 ? [{ stride, names, loop: make() }] : this.#kept.splice(found, 1);
+    const [kept] = found === -1 ? [{ stride, keys, loop: make() }] : this.#kept.splice(found, 1);
     this.#kept.push(kept!);
     if (this.#kept.length > MOST_LOOPS) this.#kept.shift()!.loop.free();
     return kept!.loop;

@@ -43,6 +43,7 @@ export class TableCalls {
   readonly #kind: Kind;
   readonly #table: Uint8Array;
   readonly #state = new BigUint64Array(TABLE_STATE.words);
+  readonly #stream = new Uint8Array(this.#state.buffer, TABLE_STATE.stream * 8);
 
   /** @param table for records of at most 64 bytes, `reads` of them packed and `writes` unpacked */
   constructor(arena: CodeArena, kind: Kind, table: Uint8Array, reads: number, writes: number) {
@@ -69,9 +70,8 @@ export class TableCalls {
     state[word('most')] = BigInt(offsets.length);
     state[word('count')] = 0n;
     state[word('keyU64s')] = BigInt(keyU64s);
-    const stream = libc().addressOf(state) + BigInt(TABLE_STATE.stream * 8);
     const record = this.#routines.record[this.#kind].address;
-    this.#call(this.#routines.stream[this.#kind], [stream, record, out, keys, offsets, rest.address]);
+    this.#call(this.#routines.stream[this.#kind], [this.#stream, record, out, keys, offsets, rest.address]);
     const [position, count, ended] = (['position', 'count', 'ended'] as const).map((name) =>
       Number(state[word(name)]),
     );

@@ -1,6 +1,6 @@
 // A field of many records as one array: the bits of its destination, an element for each record.
 
-import { type Destination, type Field, SIZES, type Size } from './model.js';
+import { type Destination, type Field, firstBit, SIZES, type Size } from './model.js';
 
 export interface ColumnSpec {
   readonly name: string;
@@ -11,6 +11,10 @@ export interface ColumnSpec {
   /** Of an element: the fewest that hold the value. */
   readonly bytes: Size;
 }
+
+/** The same for columns that are the same bits of a record, and no others, whatever their names. */
+export const columnKey = ({ to, signed }: ColumnSpec): number =>
+  (firstBit(to) * 64 + to.bits - 1) * 2 + Number(signed);
 
 export function columnOf({ name, to, signed }: Field): ColumnSpec {
   return { name, to, signed, bytes: SIZES.find((size) => size * 8 >= to.bits)! };

@@ -88,10 +88,9 @@ function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: 
     case 'cl':
       return operand instanceof Register && operand.bits === 8 && operand.number === 1;
     case 'rm':
-      return (operand instanceof Memory && operand.bits === bits) || isRegister(operand, bits, form);
+      return isMemory(operand, bits, maskable) || isRegister(operand, bits, form);
     case 'm':
-      if (operand instanceof MaskedMemory) return maskable && operand.memory.bits === bits;
-      return operand instanceof Memory && (bits === 0 || operand.bits === bits);
+      return isMemory(operand, bits, maskable);
     case '1':
       return operand === 1;
     case 'uimm':
@@ -107,6 +106,12 @@ function accepts({ role, bits, maskable }: OperandKind, operand: Operand, form: 
     case 'rip':
       return false;
   }
+}
+
+/** Memory of `bits` bits, or any that is only addressed if these are 0. */
+function isMemory(operand: Operand, bits: number, maskable: boolean): boolean {
+  if (!(operand instanceof Memory) || (bits !== 0 && operand.bits !== bits)) return false;
+  return maskable || !(operand instanceof MaskedMemory);
 }
 
 /** Vector registers above 15 need the fifth bit that only EVEX has. */
@@ -138,17 +143,16 @@ export interface Places {
   readonly reg: Register | MaskRegister | undefined;
   readonly rm: Register | Memory | undefined;
   readonly vvvv: Register | undefined;
-  readonly masked: Pick<Masked, 'mask' | 'others'> | undefined;
+  readonly masked: Masked | MaskedMemory | undefined;
 }
 
 /** Appends an instruction; for a jump, or memory relative to it, the distance is counted from the instruction's end. */
 export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer): void {
   const { places, modrm: digit } = form;
   const first = at(operands, places.reg);
-  const second = at(operands, places.rm);
-  const masked = maskOf(first) ?? maskOf(second);
+  const rm = at(operands, places.rm) as Register | Memory | undefined;
+  const masked = first instanceof Masked ? first : rm instanceof MaskedMemory ? rm : undefined;
   const reg = (first instanceof Masked ? first.register : first) as Register | MaskRegister | undefined;
-  const rm = (second instanceof MaskedMemory ? second.memory : second) as Register | Memory | undefined;
   const inOpcode = at(operands, places.opcode) as Register | undefined;
   if (form.vector) {
     const vvvv = at(operands, places.vvvv) as Register | undefined;
@@ -165,12 +169,6 @@ export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer
   const immediate = form.distanceBytes > 0 ? operands.length - 1 : places.immediate;
   if (immediate >= 0)
     out.little(operands[immediate] as number | bigint, form.immediateBytes || form.distanceBytes);
-}
-
-/** Memory keeps what is not written. */
-function maskOf(operand: Operand | undefined): Places['masked'] {
-  if (operand instanceof Masked) return operand;
-  return operand instanceof MaskedMemory ? { mask: operand.mask, others: 'keep' } : undefined;
 }
 
 const at = (operands: readonly Operand[], place: number): Operand | undefined =>
@@ -223,6 +221,5 @@ function describe(operand: Operand): string {
   if (operand instanceof Register) return `register ${operand.number} of ${operand.bits} bits`;
   if (operand instanceof MaskRegister) return `k${operand.number}`;
   if (operand instanceof Masked) return `${describe(operand.register)} under k${operand.mask}`;
-  if (operand instanceof MaskedMemory) return `${describe(operand.memory)} under k${operand.mask}`;
   return operand instanceof Memory ? `memory of ${operand.bits} bits` : String(operand);
 }

@@ -6,7 +6,7 @@
 //              a32 al, ax, eax, rax   cl   1   imm8 as wide as the operation   simm8 sign-extended to its width
 //              uimm8 a count   imm64   rel8, rel32 a jump   rip32 memory at a distance, ModRM.rm
 //              registers of 128, 256 and 512 bits are vectors   v256 VEX.vvvv   k64 ModRM.reg, a mask register
-//              {k}{z} may be masked   {k} memory that may be
+//              {k}{z} may be masked, memory without {z}
 //   encoding   66, F0 prefixes   REX.W   hex opcode bytes   +r register in the last of them   /r ModRM
 //              /0 … /7 ModRM with that digit as its reg   ib iw id io immediate   cb cd distance of 1 or 4 bytes
 //              VEX.256.66.0F38.W1   EVEX.512.F3.0F.W0   prefix with vector length, implied prefix, opcode map and W
@@ -177,8 +177,7 @@ const VECTOR_MOVES: readonly Row[] = [
   ['vmovdqu64', 'm512 r512', 'EVEX.512.F3.0F.W1 7F /r'],
   ['vmovntdq', 'm512 r512', 'EVEX.512.66.0F.W0 E7 /r'],
   ['vmovdqu8', 'r512{k}{z} m512', 'EVEX.512.F2.0F.W0 6F /r'],
-  ['vmovdqu8', 'm512{k} r512', 'EVEX.512.F2.0F.W0 7F /r'],
-  ['vpternlogq', 'r512 v512 rm512 uimm8', 'EVEX.512.66.0F3A.W1 25 /r ib'],
+  ['vmovdqu8', 'm512{k}{z} r512', 'EVEX.512.F2.0F.W0 7F /r'],
   ['vzeroupper', '', 'VEX.128.0F.WIG 77'],
   ['kmovq', 'k64 m64', 'VEX.L0.0F.W1 90 /r'],
 ];
@@ -194,13 +193,6 @@ const VECTOR_OPERATIONS: readonly Row[] = [
   ['vpaddw', 'r* v* rm*', 'VEX.*.66.0F.WIG FD /r'],
   ['vpaddd', 'r* v* rm*', 'VEX.*.66.0F.WIG FE /r'],
   ['vpaddq', 'r* v* rm*', 'VEX.*.66.0F.WIG D4 /r'],
-  ['vpunpcklqdq', 'r256 v256 rm256', 'VEX.256.66.0F.WIG 6C /r'],
-  ['vpunpckhqdq', 'r256 v256 rm256', 'VEX.256.66.0F.WIG 6D /r'],
-  ['vshufps', 'r256 v256 rm256 uimm8', 'VEX.256.0F.WIG C6 /r ib'],
-  ['vpermq', 'r256 rm256 uimm8', 'VEX.256.66.0F3A.W1 00 /r ib'],
-  ['vpsrlq', 'v512 rm512 uimm8', 'EVEX.512.66.0F.W1 73 /2 ib'],
-  ['vpsllq', 'v512 rm512 uimm8', 'EVEX.512.66.0F.W1 73 /6 ib'],
-  ['vpermi2b', 'r512 v512 rm512', 'EVEX.512.66.0F38.W0 75 /r'],
   ['vpermb', 'r*{k}{z} v* rm*', 'EVEX.*.66.0F38.W0 8D /r'],
   ['vpermb', 'r512{k}{z} v512 rm512', 'EVEX.512.66.0F38.W0 8D /r'],
   ['vpmultishiftqb', 'r* v* rm*', 'EVEX.*.66.0F38.W1 83 /r'],
@@ -212,6 +204,14 @@ const VECTOR_OPERATIONS: readonly Row[] = [
   ['vpaddw', 'r512 v512 rm512', 'EVEX.512.66.0F.WIG FD /r'],
   ['vpaddd', 'r512 v512 rm512', 'EVEX.512.66.0F.W0 FE /r'],
   ['vpaddq', 'r512 v512 rm512', 'EVEX.512.66.0F.W1 D4 /r'],
+  ['vpunpcklqdq', 'r256 v256 rm256', 'VEX.256.66.0F.WIG 6C /r'],
+  ['vpunpckhqdq', 'r256 v256 rm256', 'VEX.256.66.0F.WIG 6D /r'],
+  ['vshufps', 'r256 v256 rm256 uimm8', 'VEX.256.0F.WIG C6 /r ib'],
+  ['vpermq', 'r256 rm256 uimm8', 'VEX.256.66.0F3A.W1 00 /r ib'],
+  ['vpsrlq', 'v512 rm512 uimm8', 'EVEX.512.66.0F.W1 73 /2 ib'],
+  ['vpsllq', 'v512 rm512 uimm8', 'EVEX.512.66.0F.W1 73 /6 ib'],
+  ['vpermi2b', 'r512 v512 rm512', 'EVEX.512.66.0F38.W0 75 /r'],
+  ['vpternlogq', 'r512 v512 rm512 uimm8', 'EVEX.512.66.0F3A.W1 25 /r ib'],
 ];
 
 const LOCKED: readonly Row[] = [
@@ -316,14 +316,14 @@ function parseVector(token: string): VectorPrefix {
   };
 }
 
-const MASK = '{k}';
+const MASK = '{k}{z}';
 const DIGITS = '0123456789';
 
 function parseOperand(text: string): OperandKind {
-  const maskable = text.includes(MASK);
+  const maskable = text.endsWith(MASK);
   if (text === 'cl') return { role: 'cl', bits: 8, maskable };
   if (text === '1') return { role: '1', bits: 8, maskable };
-  const end = maskable ? text.indexOf(MASK) : text.length;
+  const end = maskable ? text.length - MASK.length : text.length;
   let digits = end;
   while (DIGITS.includes(text[digits - 1]!)) digits--;
   const bits = Number(text.slice(digits, end)) as OperandKind['bits'];

@@ -50,19 +50,6 @@ export class Masked {
   }
 }
 
-/** Memory of which the instruction writes the elements that the mask names, and touches no others. */
-export class MaskedMemory {
-  readonly shape: number;
-
-  constructor(
-    readonly memory: Memory,
-    /** k1 to k7. */
-    readonly mask: number,
-  ) {
-    this.shape = SHAPE.maskedMemory + widthOf(memory.bits);
-  }
-}
-
 /** `bits` wide memory at base + index * scale + displacement. */
 export class Memory {
   readonly shape: number;
@@ -73,13 +60,27 @@ export class Memory {
     readonly displacement: number,
     readonly index?: Register,
     readonly scale: 1 | 2 | 4 | 8 = 1,
+    kind: number = SHAPE.memory,
   ) {
-    this.shape = SHAPE.memory + widthOf(bits);
+    this.shape = kind + widthOf(bits);
+  }
+}
+
+/** Memory of which the instruction writes the elements that the mask names, and touches no others. */
+export class MaskedMemory extends Memory {
+  readonly others = 'keep';
+
+  constructor(
+    { bits, base, displacement, index, scale }: Memory,
+    /** k1 to k7. */
+    readonly mask: number,
+  ) {
+    super(bits, base, displacement, index, scale, SHAPE.maskedMemory);
   }
 }
 
 /** A bigint is the immediate of a 64-bit move only; every other immediate is a number. */
-export type Operand = Register | MaskRegister | Masked | MaskedMemory | Memory | number | bigint;
+export type Operand = Register | MaskRegister | Masked | Memory | number | bigint;
 
 /** One number for the shapes of all operands, of which there are at most four. */
 export function shapeOf(operands: readonly Operand[]): number {
