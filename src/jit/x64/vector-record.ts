@@ -34,18 +34,24 @@ const SPAN_BYTES = [32, 16, 8, 4, 2, 1];
 // A record that needs more is no faster than scalar code.
 const MOST_TERMS = 12;
 const VECTOR_REGISTERS = 16;
-/** Records have to be as long as what VBMI loads of them. */
-const LEAST_FOR_VBMI = 32;
+/** What VBMI loads at a time. */
+export const VBMI_BYTES = 32;
 const MASK_REGISTERS = 7;
 /** As many loads are kept in registers; where there are more, each term loads anew. */
 const MOST_LOADS = 4;
 
-/** undefined for a record that does not lend itself to it. */
-export function planRecord(lifted: Lifted, tier: Tier = 'avx2'): RecordPlan | undefined {
+/**
+ * @param readable bytes from the start of a record that may be read, at least its own
+ * @returns undefined for a record that does not lend itself to it
+ */
+export function planRecord(
+  lifted: Lifted,
+  tier: Tier = 'avx2',
+  readable = lifted.input.bytes,
+): RecordPlan | undefined {
   if (!isWhole(lifted)) return undefined;
   const sizes = spanSizes(lifted.output.bytes);
-  const tiers: Tier[] =
-    tier === 'avx512' && lifted.input.bytes >= LEAST_FOR_VBMI ? ['avx2', 'avx512'] : ['avx2'];
+  const tiers: Tier[] = tier === 'avx512' && readable >= VBMI_BYTES ? ['avx2', 'avx512'] : ['avx2'];
   const plans = tiers.flatMap((tier) =>
     [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order, tier)),
   );
@@ -80,14 +86,26 @@ function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[],
   const terms = parts.flatMap((part) => part.terms);
   const loads = distinctLoads(terms.flatMap((term) => ('load' in term ? [term.load] : [])));
   const masks = new Map(terms.flatMap(takenBy).map((mask) => [keyOf(mask, 64), mask]));
-  const ends = loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes));
-  const reach = tier === 'avx512' ? input.bytes : Math.max(0, ...ends);
-  return { parts, loads, masks: [...masks.values()], outputBytes: output.bytes, reach };
+  const ends = [
+    ...loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes)),
+    ...parts.flatMap(({ terms, bits }) => terms.flatMap(windowsOf).map(({ from }) => from + bits / 8)),
+  ];
+  return {
+    parts,
+    loads,
+    masks: [...masks.values()],
+    outputBytes: output.bytes,
+    reach: Math.max(0, ...ends),
+  };
 }
+
+const windowsOf = (term: Term | LineTerm) => ('load' in term ? [] : term.windows);
 
 /** The first window of a term needs no mask where what it brings along is cleared later. */
 const takenBy = (term: Term | LineTerm): Uint8Array[] =>
-  'load' in term ? [] : term.windows.slice(term.mask ? 1 : 0).map(({ takes }) => takes);
+  windowsOf(term)
+    .slice(term.mask ? 1 : 0)
+    .map(({ takes }) => takes);
 
 /** A load of both halves serves those who want its lower half only. */
 function distinctLoads(loads: readonly Load[]): Load[] {
