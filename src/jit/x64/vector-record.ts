@@ -23,6 +23,7 @@ export interface RecordPlan {
   readonly parts: readonly Part[];
   /** The loads, each once. */
   readonly loads: readonly Load[];
+  readonly byVbmi: boolean;
   /** The bytes that terms by VBMI take from a window, each once. */
   readonly masks: readonly Uint8Array[];
   readonly outputBytes: number;
@@ -34,7 +35,9 @@ const SPAN_BYTES = [32, 16, 8, 4, 2, 1];
 // A record that needs more is no faster than scalar code.
 const MOST_TERMS = 12;
 const VECTOR_REGISTERS = 16;
-/** What VBMI loads at a time. */
+/** The longest record that one load brings, of which VBMI then takes bytes to any place. */
+const LOAD_BYTES = 16;
+/** What VBMI loads at a time of longer ones. */
 export const VBMI_BYTES = 32;
 const MASK_REGISTERS = 7;
 /** As many loads are kept in registers; where there are more, each term loads anew. */
@@ -51,7 +54,8 @@ export function planRecord(
 ): RecordPlan | undefined {
   if (!isWhole(lifted)) return undefined;
   const sizes = spanSizes(lifted.output.bytes);
-  const tiers: Tier[] = tier === 'avx512' && readable >= VBMI_BYTES ? ['avx2', 'avx512'] : ['avx2'];
+  const fits = readable >= VBMI_BYTES || lifted.input.bytes <= LOAD_BYTES;
+  const tiers: Tier[] = tier === 'avx512' && fits ? ['avx2', 'avx512'] : ['avx2'];
   const plans = tiers.flatMap((tier) =>
     [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order, tier)),
   );
@@ -78,21 +82,30 @@ function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[],
   // Stored over the others, so these come last.
   const ownChunks = own.map((piece) => chunkOf([piece], { byte: piece.byte, bytes: piece.size }));
   const chunks = [...spans.map((span) => chunkOf(fitting, span)), ...ownChunks];
+  const byVbmi = tier === 'avx512';
+  const isLoaded = byVbmi && input.bytes <= LOAD_BYTES;
   const parts = chunks.map((chunk): Part => {
     const bits = chunk.bytes > 16 ? 256 : 128;
-    const terms = tier === 'avx512' ? lineTerms(chunk, input.bytes, bits / 8) : termsOf(chunk, input.bytes);
+    const width = bits / 8;
+    const terms = byVbmi
+      ? lineTerms(chunk, isLoaded ? width : input.bytes, width)
+      : termsOf(chunk, input.bytes);
     return { chunk, terms, bits };
   });
   const terms = parts.flatMap((part) => part.terms);
-  const loads = distinctLoads(terms.flatMap((term) => ('load' in term ? [term.load] : [])));
+  const whole: Load = { from: [0, undefined], bytes: input.bytes <= 8 ? 8 : 16 };
+  const loads = isLoaded
+    ? [whole]
+    : distinctLoads(terms.flatMap((term) => ('load' in term ? [term.load] : [])));
   const masks = new Map(terms.flatMap(takenBy).map((mask) => [keyOf(mask, 64), mask]));
   const ends = [
     ...loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes)),
-    ...parts.flatMap(({ terms, bits }) => terms.flatMap(windowsOf).map(({ from }) => from + bits / 8)),
+    ...(isLoaded ? [] : parts.flatMap(windowEnds)),
   ];
   return {
     parts,
     loads,
+    byVbmi,
     masks: [...masks.values()],
     outputBytes: output.bytes,
     reach: Math.max(0, ...ends),
@@ -100,6 +113,9 @@ function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[],
 }
 
 const windowsOf = (term: Term | LineTerm) => ('load' in term ? [] : term.windows);
+
+const windowEnds = ({ terms, bits }: Part): number[] =>
+  terms.flatMap(windowsOf).map(({ from }) => from + bits / 8);
 
 /** The first window of a term needs no mask where what it brings along is cleared later. */
 const takenBy = (term: Term | LineTerm): Uint8Array[] =>
@@ -204,7 +220,7 @@ export class VectorRecord {
 
   /** For a constant that has to be in a register. */
   get #spare(): number {
-    return this.#temporary + (this.#plan.loads.length > 0 ? 0 : 1);
+    return this.#temporary + (this.#plan.byVbmi ? 1 : 0);
   }
 
   #load(register: number, { from: [low, high], bytes }: Load, source: Place): void {
@@ -264,7 +280,7 @@ export class VectorRecord {
       const all = i === 0 && mask !== undefined;
       const taken = () => this.#masks.get(keyOf(takes, 64))!;
       const to = all ? into : new Masked(into, taken(), i === 0 ? 'clear' : 'keep');
-      asm.emit('vpermb', to, index, source(bits, from));
+      asm.emit('vpermb', to, index, this.#plan.loads.length > 0 ? vector(0, bits) : source(bits, from));
     });
     if (multishift) asm.emit('vpmultishiftqb', into, this.#inRegister(multishift, bits), into);
     if (mask) asm.emit('vpand', into, into, this.#constant(mask, bits));
