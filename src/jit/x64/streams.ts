@@ -29,7 +29,8 @@ import {
   RSP,
   register,
 } from './operands.js';
-import { copyKey, type Place, planRecord, VBMI_BYTES, VectorRecord } from './vector-record.js';
+import { planRecord, VBMI_BYTES } from './record-plan.js';
+import { copyKey, type Place, VectorRecord } from './vector-record.js';
 
 /** Of each stream: how far its next key is from KEYS, the keys of stream 0, and where its output begins. */
 const KEY = [RBX, RBP, RSI, RDI];
