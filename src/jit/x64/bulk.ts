@@ -35,7 +35,8 @@ import {
   RSI,
   register,
 } from './operands.js';
-import { copyKey, type Place, planRecord, type RecordPlan, VectorRecord } from './vector-record.js';
+import { planRecord, type RecordPlan, VBMI_BYTES } from './record-plan.js';
+import { copyKey, type Place, VectorRecord } from './vector-record.js';
 
 /** Of a key's header. */
 const LENGTH_BITS = 0xff;
@@ -63,7 +64,7 @@ function finish(asm: Assembler, name: string): MachineCode {
  * @returns undefined for records that do not lend themselves to it
  */
 export function vectorStrideLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
-  const plan = planRecord(lifted, tier);
+  const plan = planRecord(lifted, tier, Math.max(lifted.input.bytes, VBMI_BYTES));
   if (!plan) return undefined;
   const asm = new Assembler();
   const [state, entry, dst, src, rest] = [RDI, RSI, RDX, RCX, R8];

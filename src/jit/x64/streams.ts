@@ -29,7 +29,8 @@ import {
   RSP,
   register,
 } from './operands.js';
-import { copyKey, type Place, planRecord, VectorRecord } from './vector-record.js';
+import { planRecord, VBMI_BYTES } from './record-plan.js';
+import { copyKey, type Place, VectorRecord } from './vector-record.js';
 
 /** Of each stream: how far its next key is from KEYS, the keys of stream 0, and where its output begins. */
 const KEY = [RBX, RBP, RSI, RDI];
@@ -66,11 +67,14 @@ const wordOf = (base: number, stream: number, word: keyof typeof STREAM_WORDS): 
  * @returns undefined for records that do not lend themselves to it
  */
 export function streamsLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | undefined {
-  const plan = planRecord(lifted, tier);
-  if (!plan || plan.reach > lifted.input.bytes || plan.outputBytes !== BKEY_BYTES) return undefined;
+  const { bytes } = lifted.input;
+  // Where more than a word is read behind the last keys of a stream, too many of them would be left to the loop for one.
+  const readable = bytes >= VBMI_BYTES - 8 ? Math.max(bytes, VBMI_BYTES) : bytes;
+  const plan = planRecord(lifted, tier, readable);
+  if (!plan || plan.reach > readable || plan.outputBytes !== BKEY_BYTES) return undefined;
   const asm = new Assembler();
   const record = new VectorRecord(asm, plan, CONSTANTS);
-  new StreamsLoop(asm, record, lifted.input.bytes / 8).emit();
+  new StreamsLoop(asm, record, bytes / 8, Math.max(bytes, plan.reach)).emit();
   const code = makeCode({
     isa: 'x64',
     bytes: asm.finish().bytes,
@@ -86,12 +90,15 @@ class StreamsLoop {
   readonly #asm: Assembler;
   readonly #record: VectorRecord;
   readonly #keyU64s: number;
+  /** Bytes of a key that may be read. */
+  readonly #reach: number;
   readonly #stops: readonly Label[];
 
-  constructor(asm: Assembler, record: VectorRecord, keyU64s: number) {
+  constructor(asm: Assembler, record: VectorRecord, keyU64s: number, reach: number) {
     this.#asm = asm;
     this.#record = record;
     this.#keyU64s = keyU64s;
+    this.#reach = reach;
     this.#stops = STREAMS.map(() => asm.label());
   }
 
@@ -137,7 +144,7 @@ class StreamsLoop {
       asm.emit('mov', register(key), wordOf(state, stream, 'end'));
       asm.emit('add', register(key), register(apart));
       asm.emit('mov', bound(stream, 'end'), register(key));
-      asm.emit('sub', register(key), this.#keyU64s * 8);
+      asm.emit('sub', register(key), this.#reach);
       asm.emit('mov', bound(stream, 'last'), register(key));
       asm.emit('mov', register(key), wordOf(state, stream, 'position'));
       asm.emit('add', register(key), register(apart));

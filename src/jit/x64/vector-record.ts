@@ -2,123 +2,19 @@
 // is left of the record in smaller ones; by AVX-512 VBMI where that takes fewer instructions. Constants are loaded before
 // the loop as far as there are registers.
 
-import type { Lifted } from '../lift.js';
-import type { Tier } from '../target.js';
 import type { Assembler } from './assemble.js';
-import { type LineTerm, lineTerms } from './line-terms.js';
+import type { LineTerm } from './line-terms.js';
 import { Masked, MaskRegister, Memory, memory, type Register, type VectorBits, vector } from './operands.js';
-import { type Chunk, chunkOf, fitsInto, isWhole } from './vector-plan.js';
-import { type Load, type Term, termsOf } from './vector-terms.js';
+import { keyOf, type Part, type RecordPlan, serves } from './record-plan.js';
+import type { Chunk } from './vector-plan.js';
+import type { Load, Term } from './vector-terms.js';
 
 /** Memory of `bits` bits, `offset` bytes into a record. */
 export type Place = (bits: 8 | 16 | 32 | 64 | VectorBits, offset: number) => Memory;
 
-interface Part {
-  readonly chunk: Chunk;
-  readonly terms: readonly (Term | LineTerm)[];
-  readonly bits: 128 | 256;
-}
-
-export interface RecordPlan {
-  readonly parts: readonly Part[];
-  /** The loads, each once. */
-  readonly loads: readonly Load[];
-  /** The bytes that terms by VBMI take from a window, each once. */
-  readonly masks: readonly Uint8Array[];
-  readonly outputBytes: number;
-  /** Bytes from the start of a record that may be read. */
-  readonly reach: number;
-}
-
-const SPAN_BYTES = [32, 16, 8, 4, 2, 1];
-// A record that needs more is no faster than scalar code.
-const MOST_TERMS = 12;
 const VECTOR_REGISTERS = 16;
-/** Records have to be as long as what VBMI loads of them. */
-const LEAST_FOR_VBMI = 32;
-const MASK_REGISTERS = 7;
 /** As many loads are kept in registers; where there are more, each term loads anew. */
 const MOST_LOADS = 4;
-
-/** undefined for a record that does not lend itself to it. */
-export function planRecord(lifted: Lifted, tier: Tier = 'avx2'): RecordPlan | undefined {
-  if (!isWhole(lifted)) return undefined;
-  const sizes = spanSizes(lifted.output.bytes);
-  const tiers: Tier[] =
-    tier === 'avx512' && lifted.input.bytes >= LEAST_FOR_VBMI ? ['avx2', 'avx512'] : ['avx2'];
-  const plans = tiers.flatMap((tier) =>
-    [sizes, sizes.toReversed()].map((order) => planChunks(lifted, order, tier)),
-  );
-  const possible = plans.filter(
-    ({ parts, masks }) => termsIn(parts) <= MOST_TERMS && masks.length <= MASK_REGISTERS,
-  );
-  return possible.sort((a, b) => operations(a) - operations(b))[0];
-}
-
-const termsIn = (parts: readonly Part[]): number => parts.reduce((sum, { terms }) => sum + terms.length, 0);
-
-function spanSizes(bytes: number): number[] {
-  const sizes: number[] = [];
-  for (let left = bytes; left > 0; left -= sizes.at(-1)!)
-    sizes.push(SPAN_BYTES.find((size) => size <= left)!);
-  return sizes;
-}
-
-function planChunks({ pieces, input, output }: Lifted, sizes: readonly number[], tier: Tier): RecordPlan {
-  let byte = 0;
-  const spans = sizes.map((bytes) => ({ byte: (byte += bytes) - bytes, bytes }));
-  const fitting = pieces.filter((piece) => fitsInto(piece, spans));
-  const own = pieces.filter((piece) => !fitsInto(piece, spans));
-  // Stored over the others, so these come last.
-  const ownChunks = own.map((piece) => chunkOf([piece], { byte: piece.byte, bytes: piece.size }));
-  const chunks = [...spans.map((span) => chunkOf(fitting, span)), ...ownChunks];
-  const parts = chunks.map((chunk): Part => {
-    const bits = chunk.bytes > 16 ? 256 : 128;
-    const terms = tier === 'avx512' ? lineTerms(chunk, input.bytes, bits / 8) : termsOf(chunk, input.bytes);
-    return { chunk, terms, bits };
-  });
-  const terms = parts.flatMap((part) => part.terms);
-  const loads = distinctLoads(terms.flatMap((term) => ('load' in term ? [term.load] : [])));
-  const masks = new Map(terms.flatMap(takenBy).map((mask) => [keyOf(mask, 64), mask]));
-  const ends = loads.flatMap(({ from, bytes }) => from.map((at) => (at ?? 0) + bytes));
-  const reach = tier === 'avx512' ? input.bytes : Math.max(0, ...ends);
-  return { parts, loads, masks: [...masks.values()], outputBytes: output.bytes, reach };
-}
-
-/** The first window of a term needs no mask where what it brings along is cleared later. */
-const takenBy = (term: Term | LineTerm): Uint8Array[] =>
-  'load' in term ? [] : term.windows.slice(term.mask ? 1 : 0).map(({ takes }) => takes);
-
-/** A load of both halves serves those who want its lower half only. */
-function distinctLoads(loads: readonly Load[]): Load[] {
-  const kept: Load[] = [];
-  const wideFirst = loads.toSorted(
-    (a, b) => Number(a.from[1] === undefined) - Number(b.from[1] === undefined),
-  );
-  for (const load of wideFirst) if (!kept.some((other) => serves(other, load))) kept.push(load);
-  return kept;
-}
-
-const serves = (load: Load, wanted: Load): boolean =>
-  load.bytes === wanted.bytes &&
-  load.from[0] === wanted.from[0] &&
-  (wanted.from[1] === undefined || wanted.from[1] === load.from[1]);
-
-/** How many instructions a record takes. */
-function operations({ parts, loads }: RecordPlan): number {
-  let count = 0;
-  for (const { from } of loads) count += from[1] === undefined || from[1] === from[0] ? 1 : 2;
-  for (const { chunk, terms } of parts) {
-    count += 1 + chunk.adds.length + (chunk.flip ? 1 : 0) + Math.max(0, terms.length - 1);
-    for (const term of terms) {
-      const { mask } = term;
-      const moves =
-        'load' in term ? [term.shuffle, term.right, term.left] : [...term.windows, term.multishift];
-      count += [...moves, mask].filter(Boolean).length;
-    }
-  }
-  return count;
-}
 
 interface Constant {
   readonly at: number;
@@ -186,7 +82,7 @@ export class VectorRecord {
 
   /** For a constant that has to be in a register. */
   get #spare(): number {
-    return this.#temporary + (this.#plan.loads.length > 0 ? 0 : 1);
+    return this.#temporary + (this.#plan.byVbmi ? 1 : 0);
   }
 
   #load(register: number, { from: [low, high], bytes }: Load, source: Place): void {
@@ -246,7 +142,7 @@ export class VectorRecord {
       const all = i === 0 && mask !== undefined;
       const taken = () => this.#masks.get(keyOf(takes, 64))!;
       const to = all ? into : new Masked(into, taken(), i === 0 ? 'clear' : 'keep');
-      asm.emit('vpermb', to, index, source(bits, from));
+      asm.emit('vpermb', to, index, this.#plan.loads.length > 0 ? vector(0, bits) : source(bits, from));
     });
     if (multishift) asm.emit('vpmultishiftqb', into, this.#inRegister(multishift, bits), into);
     if (mask) asm.emit('vpand', into, into, this.#constant(mask, bits));
@@ -280,8 +176,6 @@ function padded(value: Uint8Array, bits: number): Uint8Array {
   bytes.set(value);
   return bytes;
 }
-
-const keyOf = (value: Uint8Array, bits: number): string => `${bits} ${Buffer.from(value).toString('hex')}`;
 
 function store(asm: Assembler, { byte, bytes }: Chunk, from: Register, target: Place): void {
   if (bytes === 32) asm.emit('vmovdqu', target(256, byte), from);
