@@ -31,7 +31,7 @@ import {
   setPlacement,
 } from './routine.js';
 import type { ArenaHandle } from './shared-table.js';
-import { notShareable, type ShareOptions, Sharing } from './sharing.js';
+import { notShareable, type ShareOptions, Sharing, takeShareOptions } from './sharing.js';
 import { SymbolFile } from './symbols.js';
 import { keepAfterThread } from './thread-exit.js';
 
@@ -188,9 +188,10 @@ export class CodeArena {
    * Lets other threads of the process call routines of this arena: with `attachArena(handle)`, by the numbers that `Routine.handle()` gives.
    * This thread alone places, replaces and frees. An arena is shared once; asked again, the same handle comes back.
    * @returns what postMessage and workerData take to other threads
-   * @throws EngineError 'E-STRATEGY' for strategy 'mprotect', 'E-SYSTEM' where the kernel has no membarrier(SYNC_CORE)
+   * @throws ArgumentError 'A-RANGE'; EngineError 'E-STRATEGY' for strategy 'mprotect', 'E-SYSTEM' where the kernel has no membarrier(SYNC_CORE)
    */
   share(options: ShareOptions = {}): ArenaHandle {
+    const limits = takeShareOptions(options);
     if (this.#disposed) throw disposed();
     if (this.#strategy === 'mprotect') {
       throw new EngineError(
@@ -198,7 +199,7 @@ export class CodeArena {
         "an arena of strategy 'mprotect' cannot be shared: its pages are not executable while they are written to",
       );
     }
-    this.#sharing ??= this.#startSharing(options);
+    this.#sharing ??= this.#startSharing(limits);
     return this.#sharing.handle;
   }
 
@@ -323,8 +324,8 @@ export class CodeArena {
     return { address: this.#home.addressOf(copy), length: copy.length, name: copy.label.text };
   }
 
-  #startSharing(options: ShareOptions): Sharing {
-    const sharing = new Sharing(this.#memory, options);
+  #startSharing(limits: Required<ShareOptions>): Sharing {
+    const sharing = new Sharing(this.#memory, limits);
     this.#memory.beforeClose = () => sharing.close();
     keepAfterThread(this.#memory.base);
     shared.add(this);

@@ -177,14 +177,24 @@ export class SharedTable {
   }
 }
 
+/** @throws EngineError where there is not so much memory */
 export function createTable({ slots, threads, base, granule }: TableSpec): SharedTable {
-  const memory = new SharedArrayBuffer(bytesFor(slots, threads));
+  const memory = allocate(bytesFor(slots, threads));
   const words = new Int32Array(memory);
   const token = randomInt(1, 2 ** 31);
   const header = { magic: MAGIC, pid: process.pid, token, epoch: 1, slots, threads, granule };
   for (const [name, value] of Object.entries(header)) words[HEADER[name as keyof typeof header]] = value;
   new BigUint64Array(memory, 4 * HEADER.base, 1)[0] = base;
   return new SharedTable(Object.freeze({ kind: KIND, pid: process.pid, token, memory }));
+}
+
+function allocate(bytes: number): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(bytes);
+  } catch (cause) {
+    const message = `sharing an arena takes ${bytes} bytes for so many routines and threads, and there are not so many`;
+    throw new EngineError('E-SYSTEM', message, {}, { cause });
+  }
 }
 
 /** @throws ArgumentError 'A-HANDLE' for what is no handle of this process */

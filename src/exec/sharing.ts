@@ -53,11 +53,8 @@ export class Sharing {
   #retired: Retired[] = [];
   #retiredBytes = 0;
 
-  /** @throws ArgumentError for options that are none; EngineError where the kernel has no membarrier */
-  constructor(memory: CodeMemory, options: ShareOptions | undefined) {
-    const { routines = 65_536, threads = 64 } = options ?? {};
-    requireInteger(routines, 1, MAX_SLOTS, 'routines');
-    requireInteger(threads, 1, MAX_THREADS, 'threads');
+  /** @throws EngineError where the kernel has no membarrier */
+  constructor(memory: CodeMemory, { routines, threads }: Required<ShareOptions>) {
     libc().syncCores();
     this.#memory = memory;
     const { base, granule } = memory;
@@ -178,6 +175,14 @@ export class Sharing {
     this.#contracts.set(text, number);
     return number;
   }
+}
+
+/** The options, each read once, with the defaults filled in. */
+export function takeShareOptions(options: ShareOptions | undefined): Required<ShareOptions> {
+  const { routines = 65_536, threads = 64 } = options ?? {};
+  requireInteger(routines, 1, MAX_SLOTS, 'routines');
+  requireInteger(threads, 1, MAX_THREADS, 'threads');
+  return { routines, threads };
 }
 
 export const notShareable = (name: string) =>
