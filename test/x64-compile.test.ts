@@ -12,7 +12,7 @@ import { type Format, SIZES, type Size } from '../src/format/model.js';
 import { lift } from '../src/jit/lift.js';
 import { callTrampoline } from '../src/jit/x64/abi.js';
 import { Assembler, type Assembly } from '../src/jit/x64/assemble.js';
-import { vectorStrideLoop } from '../src/jit/x64/bulk.js';
+import { vectorStreamLoop, vectorStrideLoop } from '../src/jit/x64/bulk.js';
 import { cpuProbe } from '../src/jit/x64/cpu.js';
 import { FORMS, type Form } from '../src/jit/x64/forms.js';
 import { lineStrideLoop } from '../src/jit/x64/lines.js';
@@ -390,9 +390,11 @@ function sums(size: Size): Format {
 function emitLoops(format: Format): void {
   const lifted = lift(verify(lower(format), contractFor(format)));
   if (!lifted) return;
-  vectorStrideLoop(lifted);
+  for (const tier of ['avx2', 'avx512'] as const) vectorStrideLoop(lifted, tier);
   lineStrideLoop(lifted, format.packedBytes + 1);
-  if (format.keyU64s) streamsLoop(lifted);
+  if (!format.keyU64s) return;
+  vectorStreamLoop(lifted);
+  streamsLoop(lifted);
 }
 
 test('every row of the table is emitted by some program, format or loop', () => {
