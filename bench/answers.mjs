@@ -107,7 +107,7 @@ function bytes({ spread, ladder }) {
   };
 }
 
-function latency({ latency: { warm }, ladder }) {
+function latency({ latency: { warm }, ladder, pays: { rows: loops } }) {
   const of = (stage) => warm.find((row) => row.stage === stage)?.p50;
   const callable = of('BPF, format to callable');
   const { rows } = ladder.find(
@@ -130,7 +130,7 @@ function latency({ latency: { warm }, ladder }) {
   );
   return {
     question: 'How long from a format to something that can be called, and when does it pay?',
-    answer: `${one(callable)} µs by BPF and ${one(of('native, format to callable'))} µs natively once warm${others.length === 0 ? '' : `; for the same program ${others.join(', ')}`}; that pays after ${parts.join(', ')} (F2, a key stream).`,
+    answer: `${one(callable)} µs by BPF and ${one(of('native, format to callable'))} µs natively once warm${others.length === 0 ? '' : `; for the same program ${others.join(', ')}`}; that pays after ${parts.join(', ')} (F2, a key stream).${loops.length === 0 ? '' : ` Loops of the format's own pay after ${loops.map(({ loop, records }) => `${records} records (${loop})`).join(', ')}.`}`,
   };
 }
 

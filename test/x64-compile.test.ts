@@ -395,15 +395,14 @@ function sums(size: Size): Format {
 function emitLoops(format: Format): void {
   const lifted = lift(verify(lower(format), contractFor(format)));
   if (!lifted) return;
-  vectorStrideLoop(lifted);
+  for (const tier of ['avx2', 'avx512'] as const) vectorStrideLoop(lifted, tier);
   lineStrideLoop(lifted, format.packedBytes + 1);
   const columns = format.fields.slice(0, 8).map(columnOf);
   for (const tier of TIERS) columnLoop(lifted, columns, format.packedBytes + 1, tier);
   columnLoop(lifted, columns, 1, 'avx512');
-  if (format.keyU64s) {
-    vectorStreamLoop(lifted);
-    streamsLoop(lifted);
-  }
+  if (!format.keyU64s) return;
+  vectorStreamLoop(lifted);
+  streamsLoop(lifted);
 }
 
 test('every row of the table is emitted by some program, format or loop', () => {

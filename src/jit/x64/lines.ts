@@ -5,44 +5,16 @@ import type { Lifted } from '../lift.js';
 import { type BulkCode, LINE_STATE, makeCode, STRIDE_STATE } from '../target.js';
 import { move } from './abi.js';
 import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
-import { LINE_BYTES, type LineTerm, lineTerms } from './line-terms.js';
-import {
-  Masked,
-  MaskRegister,
-  Memory,
-  memory,
-  R8,
-  R9,
-  R10,
-  R11,
-  RAX,
-  RCX,
-  RDI,
-  RDX,
-  type Register,
-  RSI,
-  RSP,
-  register,
-  vector,
-} from './operands.js';
-import { type Chunk, chunkOf, fitsInto, isWhole, repeated } from './vector-plan.js';
-import { ADD } from './vector-record.js';
+import { type Line, LineCode } from './line-code.js';
+import { LINE_BYTES, lineTerms } from './line-terms.js';
+import { memory, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, register } from './operands.js';
+import { chunkOf, fitsInto, isWhole, repeated } from './vector-plan.js';
 
 /** More do not fit into registers, and are no faster than record by record. */
 const MOST_LINES = 8;
 const MOST_WINDOWS = 3;
-const MASK_REGISTERS = [1, 2, 3, 4, 5, 6];
-const SPARE_MASK = 7;
-const ZMM_REGISTERS = 32;
-/** What a line and its terms are put together in, and a constant that no register is left for. */
-const TEMPORARIES = 3;
 /** Farther apart, no two records share a window. */
 const MOST_STRIDE_BYTES = 1024;
-
-interface Line {
-  readonly chunk: Chunk;
-  readonly terms: readonly LineTerm[];
-}
 
 interface LinesPlan {
   readonly lines: readonly Line[];
@@ -107,12 +79,12 @@ const FRAME_BYTES = 40;
 class LineLoop {
   readonly #asm: Assembler;
   readonly #plan: LinesPlan;
-  readonly #constants = new Map<string, { readonly at: number; readonly register: number | undefined }>();
-  readonly #masks = new Map<string, { readonly at: number; readonly register: number | undefined }>();
+  readonly #code: LineCode;
 
   constructor(asm: Assembler, plan: LinesPlan) {
     this.#asm = asm;
     this.#plan = plan;
+    this.#code = new LineCode(asm, plan.lines, CONSTANTS);
   }
 
   emit(): void {
@@ -122,7 +94,7 @@ class LineLoop {
     this.#head();
     this.#countSteps();
     asm.jump('je', done);
-    this.#prepare();
+    this.#code.prepare();
     const [plain, stored] = [asm.label(), asm.label()];
     asm.emit('cmp', memory(64, STATE, LINE_STATE.streaming * 8), 0);
     asm.jump('jne', streaming);
@@ -211,116 +183,20 @@ class LineLoop {
     asm.emit('jmp', register(R10));
   }
 
-  #prepare(): void {
-    const asm = this.#asm;
-    asm.address(CONSTANTS, asm.constants);
-    let free = TEMPORARIES;
-    const masks = [...MASK_REGISTERS];
-    for (const value of constantsOf(this.#plan)) {
-      const key = keyOf(value);
-      if (this.#constants.has(key)) continue;
-      const at = asm.constant(value);
-      const number = free < ZMM_REGISTERS ? free++ : undefined;
-      this.#constants.set(key, { at, register: number });
-      if (number !== undefined) asm.emit('vmovdqu64', vector(number, 512), memory(512, CONSTANTS, at));
-    }
-    for (const value of masksOf(this.#plan)) {
-      const key = keyOf(value);
-      if (this.#masks.has(key)) continue;
-      const at = asm.constant(value);
-      const number = masks.shift();
-      this.#masks.set(key, { at, register: number });
-      if (number !== undefined) asm.emit('kmovq', new MaskRegister(number), memory(64, CONSTANTS, at));
-    }
-  }
-
   #loop(store: 'vmovdqu64' | 'vmovntdq'): void {
     const asm = this.#asm;
     const { lines, records, stride } = this.#plan;
     const next: Label = asm.label();
     asm.bind(next);
     for (const line of lines) {
-      asm.emit(store, memory(512, DST, line.chunk.byte), this.#line(line));
+      asm.emit(store, memory(512, DST, line.chunk.byte), this.#code.line(line, SRC));
     }
     asm.emit('add', register(SRC), records * stride);
     asm.emit('add', register(DST), lines.length * LINE_BYTES);
     asm.emit('sub', register(STEPS), 1);
     asm.jump('jne', next);
   }
-
-  #line({ chunk, terms }: Line): Register {
-    const asm = this.#asm;
-    const result = vector(0, 512);
-    const temporary = vector(1, 512);
-    let value: Register | undefined;
-    for (const term of terms) {
-      const into = value ? temporary : result;
-      this.#term(term, into);
-      if (value) asm.emit('vporq', result, result, into);
-      value = result;
-    }
-    const combine = (mnemonic: string, constant: Uint8Array) => {
-      const operand = this.#constant(constant);
-      if (value) asm.emit(mnemonic, result, value, operand);
-      else if (operand instanceof Memory) asm.emit('vmovdqu64', result, operand);
-      value = value || operand instanceof Memory ? result : operand;
-    };
-    if (chunk.flip) combine('vpxorq', chunk.flip);
-    for (const add of chunk.adds) combine(ADD[add.bits], add.value);
-    if (!value) asm.emit('vpxorq', result, result, result);
-    return value ?? result;
-  }
-
-  #term({ windows, permute, multishift, mask }: LineTerm, into: Register): void {
-    const asm = this.#asm;
-    const index = this.#inRegister(permute);
-    windows.forEach(({ from, takes }, i) => {
-      const source = memory(512, SRC, from);
-      const all = i === 0 && mask !== undefined;
-      if (all) asm.emit('vpermb', into, index, source);
-      else asm.emit('vpermb', new Masked(into, this.#mask(takes), i === 0 ? 'clear' : 'keep'), index, source);
-    });
-    if (multishift) asm.emit('vpmultishiftqb', into, this.#inRegister(multishift), into);
-    if (mask) asm.emit('vpandq', into, into, this.#constant(mask));
-  }
-
-  #inRegister(value: Uint8Array): Register {
-    const constant = this.#constant(value);
-    if (!(constant instanceof Memory)) return constant;
-    const spare = vector(2, 512);
-    this.#asm.emit('vmovdqu64', spare, constant);
-    return spare;
-  }
-
-  #constant(value: Uint8Array): Register | Memory {
-    const { at, register: number } = this.#constants.get(keyOf(value))!;
-    return number === undefined ? memory(512, CONSTANTS, at) : vector(number, 512);
-  }
-
-  #mask(value: Uint8Array): number {
-    const { at, register: number } = this.#masks.get(keyOf(value))!;
-    if (number !== undefined) return number;
-    this.#asm.emit('kmovq', new MaskRegister(SPARE_MASK), memory(64, CONSTANTS, at));
-    return SPARE_MASK;
-  }
 }
-
-const keyOf = (value: Uint8Array): string => Buffer.from(value).toString('hex');
-
-/** Those that have to be in registers come first. */
-function constantsOf({ lines }: LinesPlan): Uint8Array[] {
-  const terms = lines.flatMap((line) => line.terms);
-  return [
-    ...terms.flatMap(({ permute, multishift }) => [permute, multishift]),
-    ...terms.map(({ mask }) => mask),
-    ...lines.flatMap(({ chunk }) => [chunk.flip, ...chunk.adds.map(({ value }) => value)]),
-  ].filter((value) => value !== undefined);
-}
-
-const masksOf = ({ lines }: LinesPlan): Uint8Array[] =>
-  lines.flatMap(({ terms }) =>
-    terms.flatMap(({ windows, mask }) => windows.slice(mask ? 1 : 0).map(({ takes }) => takes)),
-  );
 
 /** The number whose product with an odd `value` is 1 modulo a power of two. */
 function inverse(value: number, modulus: number): number {
