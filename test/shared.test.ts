@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { SharedEngines } from '../src/engines/shared.js';
 import {
   CodeArena,
   createUnpacker,
@@ -10,7 +11,6 @@ import {
   type Tier,
   type Unpacker,
 } from '../src/index.js';
-import { SharedEngines } from '../src/shared.js';
 import type { Engine } from '../src/unpacker.js';
 import { randomBkeyFormat, randomBytes, randomFormat, seeded } from './random-formats.js';
 import { hex } from './vectors.js';

@@ -1,9 +1,11 @@
 // Unpackers of equal formats have one engine between them, for as long as one of them lives, and some engines are kept for longer:
 // what it takes to make one, verification and all, takes thirty times as long as to find it here.
 
-import type { Constant, Destination, Field, Format } from './format/model.js';
-import { halvesOf } from './halves.js';
-import type { Engine, EngineName } from './unpacker.js';
+import { ArgumentError } from '../errors.js';
+import type { Routine } from '../exec/arena.js';
+import type { Constant, Destination, Field, Format } from '../format/model.js';
+import { halvesOf } from '../halves.js';
+import type { Engine, EngineName } from '../unpacker.js';
 
 /** An engine, and whether its machine code is still there: whoever has the arena may have disposed of that. */
 export interface Made {
@@ -121,3 +123,13 @@ const isSameConstant = (a: Constant, b: Constant): boolean =>
 
 const isSameDestination = (a: Destination, b: Destination): boolean =>
   a.byte === b.byte && a.size === b.size && a.bit === b.bit && a.bits === b.bits;
+
+/** Whether the arena of a routine that nobody else can free has not been disposed of. */
+export function isPlaced(routine: Routine): boolean {
+  try {
+    return routine.address !== 0n;
+  } catch (error) {
+    if (error instanceof ArgumentError) return false;
+    throw error;
+  }
+}
