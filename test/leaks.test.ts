@@ -152,7 +152,7 @@ describe('garbage collection', () => {
   it('gives back what forgotten arenas held, their files of names included', () => {
     const script = `
       const state = () => [files('forgotten').length, files('names.map').length, maps('forgotten').length];
-      const folder = fs.mkdtempSync('/tmp/leaks-');
+      const folder = fs.mkdtempSync((await import('node:os')).tmpdir() + '/leaks-');
       const make = () => { for (let i = 0; i < 30; i++) {
         const arena = new CodeArena({ name: 'forgotten', symbols: folder + '/names.map' });
         arena.place(returns(i)).call([]);
@@ -169,6 +169,23 @@ describe('garbage collection', () => {
         [0, 0, 0],
       ],
     ]);
+  });
+
+  it('leaves the descriptors of others alone, after an arena has been disposed of', () => {
+    const script = `
+      const folder = fs.mkdtempSync((await import('node:os')).tmpdir() + '/leaks-');
+      const make = () => {
+        const arena = new CodeArena({ symbols: folder + '/names.map' });
+        arena.place(returns(1));
+        arena.dispose();
+      };
+      for (let i = 0; i < 10; i++) make();
+      const opened = Array.from({ length: 20 }, (_, i) => fs.openSync(folder + '/' + i, 'w'));
+      for (let i = 0; i < 20; i++) { gc(); await new Promise((resolve) => setTimeout(resolve, 5)); }
+      for (const fd of opened) fs.writeSync(fd, 'still open');
+      fs.rmSync(folder, { recursive: true });
+      say(opened.length);`;
+    expect(inChild(script)).toEqual([20]);
   });
 
   it('keeps what a routine or an unpacker needs, for as long as it can be called', () => {

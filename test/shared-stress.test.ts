@@ -127,7 +127,7 @@ test(
     let victim = startCaller(board, handle);
     const failures: string[] = [];
     const end = performance.now() + 1000 * SECONDS;
-    let kill = performance.now() + 500;
+    let kill = performance.now() + 150;
     while (performance.now() < end && failures.length === 0) {
       for (let i = 0; i < 200; i++) step();
       audit();
@@ -139,7 +139,7 @@ test(
         failures.push(...victim.failures);
         counts.killed++;
         victim = startCaller(board, handle);
-        kill = performance.now() + 500;
+        kill = performance.now() + 150;
       }
       failures.push(...callers.flatMap((caller) => caller.failures));
     }

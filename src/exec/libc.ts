@@ -156,6 +156,7 @@ function load(): Libc {
   const two = koffi.proto('uint64_t bpf_unpack_two(void *, void *, void *)');
   const six = koffi.proto('uint64_t bpf_unpack_six(void *, void *, void *, void *, void *, void *, void *)');
   const dlsym = lib.func('uintptr_t dlsym(uintptr_t handle, const char *name)');
+  const functionAt = (name: string): bigint => BigInt(dlsym(0, name));
   const atExit = koffi.proto('int bpf_unpack_at_exit(uintptr_t code, uintptr_t argument, uintptr_t object)');
   const callback = koffi.proto(
     'uint64_t bpf_unpack_callback(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)',
@@ -237,10 +238,10 @@ function load(): Libc {
       if (!done) throw failure('membarrier(SYNC_CORE)');
     },
     addressOf: (buffer) => BigInt(koffi.address(buffer)),
-    functionAt: (name) => BigInt(dlsym(0, name)),
+    functionAt,
     atThreadExit(code, argument) {
       // Of the C++ ABI; musl has none. Its last argument is any address in a library that stays: glibc faults on 0.
-      const register = this.functionAt('__cxa_thread_atexit_impl');
+      const register = functionAt('__cxa_thread_atexit_impl');
       return register !== 0n && koffi.call(register, atExit, code, argument, register) === 0;
     },
     copyFrom(address, length) {

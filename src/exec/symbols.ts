@@ -17,7 +17,7 @@ export const perfMap = (): string => `/tmp/perf-${process.pid}.map`;
 /** A file that names are added to. What is freed stays in it: of several lines for an address, the last is the one that counts. */
 export class SymbolFile {
   readonly #path: string;
-  readonly #fd: number;
+  #fd: number;
 
   /**
    * @param symbols true for where perf looks, or a path
@@ -53,8 +53,11 @@ export class SymbolFile {
       throw refused(this.#path, `only ${written} of ${lines.length} bytes were written`);
   }
 
+  /** Closing twice is harmless: by then the number may be another file's. */
   close(): void {
-    closeSync(this.#fd);
+    const fd = this.#fd;
+    this.#fd = -1;
+    if (fd >= 0) closeSync(fd);
   }
 }
 
