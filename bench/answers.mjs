@@ -83,7 +83,7 @@ export function breakEven(byCount, kind) {
   return Math.ceil(a.count + ((b.count - a.count) * -ahead(a)) / (ahead(b) - ahead(a)));
 }
 
-function call({ one: rows, ladder, byCount }) {
+function call({ calls: { one: rows, byCount }, ladder }) {
   const of = (title) => rows.find((row) => row.title === title).ns;
   const empty = ladder
     .filter(({ place, kind }) => place === 'L1' && kind === 'stride')
@@ -135,7 +135,7 @@ function latency({ latency: { warm }, ladder, pays: { rows: loops } }) {
 }
 
 /** Every workload in which the best BPF lane is not the fastest but C, native or a script is. */
-function loses({ ladder, one: rows }) {
+function loses({ ladder, calls: { one: rows } }) {
   const lost = ladder.flatMap(({ format, kind, place, rows }) => {
     const taking = rows.filter(({ group }) => !['floor', 'interpreter', 'columns'].includes(group));
     const best = (list) => list.reduce((least, row) => (row.ns < least.ns ? row : least));

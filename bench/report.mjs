@@ -124,6 +124,7 @@ function spreadTables({ spread, mode }) {
       rows,
     ),
     `BPF slower than native by more than 5 %, a call each, at every placement: ${confirmed} of ${spread.length}`,
+    `left out of the table's lane, because no table describes them: ${spread.filter(({ inTable }) => !inTable).length} of ${spread.length}`,
     `bytes of a routine, median: ${titles.map((title) => `${title} ${bytesOf(spread, title)}`).join(', ')}`,
   ];
 }
@@ -139,7 +140,7 @@ function nodeTables({ nodes }) {
   ]);
 }
 
-function callTables({ one, byCount, againstJavaScript }) {
+function callTables({ calls: { one, byCount, againstJavaScript } }) {
   const titles = byCount[0].rows.map(({ title }) => title);
   return [
     '',

@@ -2,7 +2,7 @@
 // frames that are no keys.
 
 import { IN_L1, makeWork } from './ladder.mjs';
-import { engines, loops, perRecord } from './lanes/lanes.mjs';
+import { engines, isInTable, loops, perRecord } from './lanes/lanes.mjs';
 import { ownRoutines } from './lanes/routines.mjs';
 import { inC } from './machine.mjs';
 import { ofLane, race } from './race.mjs';
@@ -68,7 +68,7 @@ export const RATIOS = {
   },
 };
 
-/** @returns a row for each format: { origin, words, straddles, bytes: { BPF, native, 'gcc -O3' }, ratios, confirmed } */
+/** @returns a row for each format: { origin, words, straddles, inTable, bytes: { BPF, native, 'gcc -O3' }, ratios, confirmed } */
 export function spread(tools, { random, rounds, formats: wanted, say }) {
   const chosen = chooseFormats(random, wanted);
   say(`${chosen.length} formats`);
@@ -99,7 +99,7 @@ function chooseFormats(random, count) {
   ];
 }
 
-function measure(tools, { origin, format, functions, random, rounds }) {
+export function measure(tools, { origin, format, functions, random, rounds }) {
   const rows = {};
   for (const kind of format.keyU64s === undefined ? ['stride'] : ['stride', 'stream']) {
     const work = makeWork(format, kind, IN_L1, random);
@@ -121,7 +121,15 @@ function measure(tools, { origin, format, functions, random, rounds }) {
   const outlier = ratios['record, BPF / native'] > OUTLIER;
   const confirmed = outlier ? Math.min(...measureAgain(tools, format, random, rounds)) : undefined;
   const { keyU64s } = format;
-  return { origin, words: keyU64s, straddles: straddles(format), bytes, ratios, confirmed };
+  return {
+    origin,
+    words: keyU64s,
+    straddles: straddles(format),
+    inTable: isInTable(format),
+    bytes,
+    ratios,
+    confirmed,
+  };
 }
 
 function ratio(rows, [of, ofKind], [by, byKind], tools) {

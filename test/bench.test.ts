@@ -16,6 +16,7 @@ const FILES = [
   'spread',
   'nodes',
   'pays',
+  'main',
 ];
 const [
   { equip, inC },
@@ -24,9 +25,10 @@ const [
   { routinesOf },
   { race },
   work,
-  { spread },
+  { measure, spread },
   { realNodes },
   { pays },
+  { measure: benchmark },
 ] = await Promise.all(FILES.map(load));
 const tools = equip();
 afterAll(() => tools.player.dispose());
@@ -110,6 +112,30 @@ it('the ratios over formats are of lanes that there are', () => {
     expect(bytes.BPF).toBeGreaterThan(0);
     expect(bytes.native).toBeGreaterThan(0);
   }
+});
+
+it('a frame of more than 64 bytes takes part in every lane but the table', () => {
+  const random = work.seeded(6);
+  const frames = Array.from({ length: 50 }, () => work.randomFrame(random));
+  const format = frames.find(({ unpackedBytes }: { unpackedBytes: number }) => unpackedBytes > 64);
+  const row = measure(tools, { origin: 'no key', format, functions: [], random, rounds: 1 });
+  expect(row.inTable).toBe(false);
+  expect(row.ratios['record, BPF / native']).toBeGreaterThan(0);
+  expect(row.ratios['fixed stride, BPF best / table']).toBeUndefined();
+});
+
+it('a section that fails is named, and those before it are kept', async () => {
+  const sections = {
+    ladder: () => [1],
+    spread: () => {
+      throw new Error('a frame is too long');
+    },
+    latency: () => [2],
+  };
+  const run = await benchmark('quick', { seed: 1, say: () => {}, sections });
+  expect(run).toMatchObject({ mode: 'quick', ladder: [1], failed: { section: 'spread' } });
+  expect(run.failed.error).toMatch(/a frame is too long/);
+  expect(run.latency).toBeUndefined();
 });
 
 it('a loop pays after as many records as it takes time to make', () => {
