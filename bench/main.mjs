@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { BpfUnpackError } from '../dist/index.js';
 import { answers } from './answers.mjs';
 import { againstJavaScript, byCount, oneRecord } from './calls.mjs';
+import { verdicts } from './goals.mjs';
 import { html } from './html.mjs';
 import { ladder } from './ladder.mjs';
 import { latency } from './latency.mjs';
@@ -70,7 +71,7 @@ export async function measure(mode, { seed, say, sections = SECTIONS }) {
   } finally {
     tools.player.dispose();
   }
-  return { ...run, answers: answers(run) };
+  return { ...run, goals: verdicts(run), answers: answers(run) };
 }
 
 async function main() {

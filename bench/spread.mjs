@@ -5,8 +5,9 @@ import { IN_L1, makeWork } from './ladder.mjs';
 import { engines, isInTable, loops, perRecord } from './lanes/lanes.mjs';
 import { ownRoutines } from './lanes/routines.mjs';
 import { inC } from './machine.mjs';
-import { ofLane, race } from './race.mjs';
+import { interval, ofLane, race } from './race.mjs';
 import {
+  median,
   OTHER_FORMATS,
   randomFormat,
   randomFrame,
@@ -17,7 +18,7 @@ import {
 } from './work.mjs';
 
 /** More than this over native is an outlier, which is measured again at other places in memory. */
-const OUTLIER = 1.05;
+export const OUTLIER = 1.05;
 /** Where in a cache line the code starts then. */
 const PHASES = [0, 16, 32];
 const AGAIN = 3;
@@ -61,12 +62,40 @@ export const RATIOS = {
   },
   'fixed stride, BPF best / table': { kind: 'stride', of: ['best', 'engine'], by: ['table', 'engine'] },
   'key stream, BPF best / table': { kind: 'stream', of: ['best', 'engine'], by: ['table', 'engine'] },
+  'four streams, BPF / table': { kind: 'stream', of: ['BPF 4 streams', 'engine'], by: ['table', 'engine'] },
+  "columns, BPF best / table's whole records": {
+    kind: 'stride',
+    of: ['BPF columns best', 'engine'],
+    by: ['table', 'engine'],
+  },
   'four streams, BPF / native per record': {
     kind: 'stream',
     of: ['BPF 4 streams', 'engine'],
     by: ['native', 'a call each'],
   },
 };
+
+/** Of each ratio: { name, count, median, low, high, worst, interval }, over all formats or those that `chosen` takes. */
+export function summary(spread, chosen = () => true) {
+  return Object.keys(RATIOS).flatMap((name) => {
+    const values = spread.filter(chosen).flatMap(({ ratios }) => ratios[name] ?? []);
+    if (values.length === 0) return [];
+    const sorted = [...values].sort((a, b) => a - b);
+    const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+    const figures = { median: median(values), low: at(0.05), high: at(0.95), worst: sorted.at(-1) };
+    return [{ name, count: values.length, ...figures, interval: interval(values) }];
+  });
+}
+
+/** Bytes of a routine, the median of the formats. */
+export function bytesOf(spread, title) {
+  const all = spread.flatMap(({ bytes }) => bytes[title] ?? []);
+  return all.length === 0 ? undefined : median(all);
+}
+
+/** BPF to native, a call each: of an outlier the least of all places, because it counts only if all agree. */
+export const atPlaces = ({ ratios, confirmed = Number.POSITIVE_INFINITY }) =>
+  Math.min(ratios['record, BPF / native'], confirmed);
 
 /** @returns a row for each format: { origin, words, straddles, inTable, bytes: { BPF, native, 'gcc -O3' }, ratios, confirmed } */
 export function spread(tools, { random, rounds, formats: wanted, say }) {
