@@ -134,7 +134,7 @@ function spreadTables({ spread, mode }) {
 }
 
 function goalTables(run) {
-  const figure = ({ value, unit }) => (Number.isFinite(value) ? `${two(value)} ${unit}`.trim() : '-');
+  const figure = ({ value, unit }) => (Number.isFinite(value) ? `${value.toFixed(3)} ${unit}`.trim() : '-');
   return [
     '',
     "native emitter, a call each on a fixed stride in the first-level cache, beside bcachefs's emitter on another CPU (Sapphire Rapids)",
