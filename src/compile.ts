@@ -55,10 +55,13 @@ export function createUnpacker(format: Format, options: UnpackerOptions = {}): U
     const made = makeEngine(format, 'bpf', arena, tier);
     return new Unpacker(format, made, () => `machine code runs here; ${loopsOf(tier)}`);
   } catch (error) {
-    if (!(error instanceof EngineError)) throw error;
+    if (!(error instanceof EngineError && NO_MACHINE_CODE.includes(error.code))) throw error;
     return new Unpacker(format, makeEngine(format, 'reference'), () => `no machine code: ${error.message}`);
   }
 }
+
+/** What says that machine code does not run here, and not that something cannot be had which was asked for. */
+const NO_MACHINE_CODE = ['E-PLATFORM', 'E-FFI', 'E-SYSTEM'];
 
 /** Format to machine code by way of BPF. */
 export const compileFormat = (format: Format): MachineCode => compiled(format, proven(format));

@@ -269,8 +269,8 @@ it('auto says which engine it took, and why', () => {
   const auto = unpackerOf(FORMAT, 'auto');
   const loops = {
     scalar: 'the CPU has no AVX2',
-    avx2: 'avx2 after 200,000 records',
-    avx512: 'avx2 after 200,000 records, avx512 after 2,000,000',
+    avx2: 'avx2 after 200,000 records, columns after 10,000',
+    avx512: 'avx2 after 200,000 records, avx512 after 2,000,000, columns after 10,000',
   };
   expect(auto).toMatchObject({ engine: 'bpf', reason: `machine code runs here; ${loops[best]}` });
   expect(createUnpacker(FORMAT, { tier: 'scalar' }).reason).toBe(
@@ -296,6 +296,15 @@ it.each(LANES.filter((lane) => /bpf|native|table/.test(lane) && isHere(lane)))(
     expect(unpacker.unpackStreams(streams).map(({ count }) => count)).toEqual([1, 0]);
   },
 );
+
+it('auto is the reference only where machine code does not run, and not where something else is refused', () => {
+  const sealed = new CodeArena();
+  sealed.seal();
+  expect(() => createUnpacker(FORMAT, { arena: sealed })).toThrow(
+    expect.objectContaining({ code: 'E-SEALED' }) as Error,
+  );
+  sealed.dispose();
+});
 
 it('in a sealed arena many records are unpacked without loops of their own', () => {
   const arena = new CodeArena();

@@ -35,6 +35,7 @@ export function bpfEngine(
   home: CodeArena,
   wanted: Tier | undefined,
 ): Made {
+  const loops = loopsIn(home);
   const routine = home.place(code);
   const tier = () => wanted ?? cpuTier();
   const lifted = once(() => lift(program));
@@ -52,7 +53,7 @@ export function bpfEngine(
     streams: loop('avx2', RECORDS_FOR_A_LOOP, (form) => streamsLoop(form, tier())),
     lines: (distance: number) => loop('avx512', RECORDS_FOR_LINES, (form) => lineStrideLoop(form, distance)),
   };
-  const bulk = new BulkLoops(home, routine, loopsIn(home), own, keyU64s);
+  const bulk = new BulkLoops(home, routine, loops, own, keyU64s);
   const columnLoops = new ColumnLoops(home);
   const columns = (packed: Uint8Array, count: number, stride: number, targets: readonly ColumnTarget[]) => {
     const specs = targets.map(({ spec }) => spec);
@@ -88,11 +89,13 @@ function once<T>(make: () => T): () => T {
   return () => (made ??= { value: make() }).value;
 }
 
-/** When 'bpf' unpacks by vectors. */
+/** When 'bpf' unpacks by vectors: formats that lend themselves to it. */
 export function loopsOf(wanted: Tier | undefined): string {
   if (wanted) return `${wanted} was asked for`;
   const tier = cpuTier();
   if (tier === 'scalar') return 'the CPU has no AVX2';
-  const loops = `avx2 after ${RECORDS_FOR_A_LOOP.toLocaleString('en')} records`;
-  return tier === 'avx2' ? loops : `${loops}, avx512 after ${RECORDS_FOR_LINES.toLocaleString('en')}`;
+  const count = (records: number) => records.toLocaleString('en');
+  const columns = `columns after ${count(RECORDS_FOR_COLUMNS)}`;
+  if (tier === 'avx2') return `avx2 after ${count(RECORDS_FOR_A_LOOP)} records, ${columns}`;
+  return `avx2 after ${count(RECORDS_FOR_A_LOOP)} records, avx512 after ${count(RECORDS_FOR_LINES)}, ${columns}`;
 }

@@ -10,8 +10,8 @@ import type { Engine } from '../unpacker.js';
 import { isPlaced, type Made } from './shared.js';
 
 export function nativeEngine(format: Format, code: MachineCode, home: CodeArena): Made {
-  const routine = home.place(code);
   const loops = loopsIn(home);
+  const routine = home.place(code);
   const { unpackedBytes: outStride, keyU64s = 0 } = format;
   const engine: Engine = {
     name: 'native',

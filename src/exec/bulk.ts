@@ -1,7 +1,7 @@
 // Loops that belong to a format. They take longer to make than a few records take to unpack, so they are made when
 // enough records have gone by.
 
-import { EngineError } from '../errors.js';
+import { ArgumentError, EngineError } from '../errors.js';
 import { type BulkCode, STREAM_PLACES } from '../jit/target.js';
 import type { CodeArena, Routine } from './arena.js';
 import {
@@ -47,19 +47,23 @@ export class LazyLoop {
   take(records: number): BulkLoop | undefined {
     if (this.#left <= 0) return this.#made;
     this.#left -= records;
-    if (this.#left > 0) return undefined;
-    this.#made = this.#place();
+    if (this.#left <= 0) this.#made = this.#place();
     return this.#made;
   }
 
-  /** In a sealed arena, and where there is no memory for it, there is no such loop: it only makes things faster. */
+  /**
+   * In a sealed arena, and where there is no memory for it, there is no such loop: it only makes things faster. Out of a helper function
+   * it may not be placed, and the next call tries again.
+   */
   #place(): BulkLoop | undefined {
     const bulk = this.#make();
     try {
       return bulk && { routine: this.#arena.place(bulk.code), overread: bulk.overread };
     } catch (error) {
       if (error instanceof EngineError) return undefined;
-      throw error;
+      if (!(error instanceof ArgumentError && error.code === 'A-IN-USE')) throw error;
+      this.#left = 1;
+      return undefined;
     }
   }
 
@@ -107,45 +111,50 @@ export class BulkLoops {
     else callVectorStride(this.#arena, vector, this.#rest.stride, this.#routine, run);
   }
 
-  stream({ keys, start, end, out }: Span, offsets: Uint32Array): StreamEnded {
-    const vector = this.#own.stream.take(offsets.length);
-    const run = { keys, start, end, out, keyU64s: this.#keyU64s, offsets };
-    return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
+  stream(span: Span, offsets: Uint32Array): StreamEnded {
+    return this.#walk(span, offsets, this.#own.stream.take(offsets.length));
   }
 
   /** Streams that are walked at once have their offsets in one array, so all offsets are made here. */
   streams(spans: readonly Span[]): Walked[] {
+    let records = 0;
+    for (const span of spans) records += span.records;
+    const single = this.#own.stream.take(records);
+    const isEnough = spans.length >= STREAM_PLACES.length;
+    const together = isEnough ? this.#own.streams.take(records) : undefined;
+    if (!together || !single) return spans.map((span) => this.#alone(span, single));
     // Most nodes have few: to sort them takes longer than to walk some.
-    const all = spans.length === STREAM_PLACES.length && this.#together(spans);
+    const all = spans.length === STREAM_PLACES.length && this.#together(spans, together, single);
     if (all) return all;
     const walked: Walked[] = new Array(spans.length);
     const longestFirst = [...spans.keys()].sort((a, b) => spans[b]!.records - spans[a]!.records);
     for (let i = 0; i < longestFirst.length; ) {
-      const group = longestFirst.slice(i, i + STREAM_PLACES.length);
-      const walks = this.#together(group.map((at) => spans[at]!)) ?? [this.#alone(spans[group[0]!]!)];
+      const group = longestFirst.slice(i, i + STREAM_PLACES.length).map((at) => spans[at]!);
+      const walks = this.#together(group, together, single) ?? [this.#alone(group[0]!, single)];
       for (const walk of walks) walked[longestFirst[i++]!] = walk;
     }
     return walked;
   }
 
-  #alone(span: Span): Walked {
+  #alone(span: Span, vector: BulkLoop | undefined): Walked {
     const offsets = new Uint32Array(span.records);
-    return { walk: this.stream(span, offsets), offsets };
+    return { walk: this.#walk(span, offsets, vector), offsets };
+  }
+
+  #walk({ keys, start, end, out }: Span, offsets: Uint32Array, vector: BulkLoop | undefined): StreamEnded {
+    const run = { keys, start, end, out, keyU64s: this.#keyU64s, offsets };
+    return callStream(this.#arena, this.#rest.stream, this.#routine, run, vector);
   }
 
   /** A group of streams at once; undefined where there are too few, or too different ones. */
-  #together(spans: readonly Span[]): Walked[] | undefined {
+  #together(spans: readonly Span[], together: BulkLoop, single: BulkLoop): Walked[] | undefined {
     if (spans.length < STREAM_PLACES.length) return undefined;
-    let [all, most, least] = [0, 0, Number.POSITIVE_INFINITY];
+    let [most, least] = [0, Number.POSITIVE_INFINITY];
     for (const { records } of spans) {
-      all += records;
       most = Math.max(most, records);
       least = Math.min(least, records);
     }
     if (least < LEAST_TOGETHER || most > least * LENGTHS_TOGETHER) return undefined;
-    const together = this.#own.streams.take(all);
-    const single = this.#own.stream.take(all);
-    if (!together || !single) return undefined;
     const offsets = new Uint32Array((STREAM_PLACES.at(-1)! + 1) * most);
     const loops = { together, single, rest: this.#rest.stream };
     const walks = callStreams(this.#arena, loops, this.#routine, {
