@@ -1,48 +1,11 @@
 // The questions of the thread, each answered in a sentence with figures of this run.
 
-import { interval, ofLane } from './race.mjs';
-import { RATIOS } from './spread.mjs';
-import { median } from './work.mjs';
+import { verdicts } from './goals.mjs';
+import { ofLane } from './race.mjs';
+import { atPlaces, bytesOf, OUTLIER, summary } from './spread.mjs';
 
 const two = (number) => (number === undefined ? '-' : number.toFixed(2));
 const one = (number) => number.toFixed(1);
-
-/** What is to be reached, as upper bounds of a ratio's median over the formats. */
-const GOALS = {
-  'record, BPF / native': 1,
-  'fixed stride, BPF avx2 / native per record': 0.45,
-  'fixed stride, BPF avx512 / native per record': 0.3,
-  'fixed stride, BPF best / gcc -O3 loop': 0.45,
-  'key stream, BPF best / native per record': 0.72,
-  'key stream, BPF best / gcc -O3 loop': 1,
-  'columns of keys of 1 or 2 words, BPF best / native per record': 0.25,
-  'fixed stride, BPF best / table': 1,
-  'key stream, BPF best / table': 1,
-  'four streams, BPF / native per record': 0.35,
-};
-
-/** Of each ratio: { name, count, median, low, high, worst, goal }, over all formats or those that `chosen` takes. */
-export function summary(spread, chosen = () => true) {
-  return Object.keys(RATIOS).flatMap((name) => {
-    const values = spread.filter(chosen).flatMap(({ ratios }) => ratios[name] ?? []);
-    if (values.length === 0) return [];
-    const sorted = [...values].sort((a, b) => a - b);
-    const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
-    const figures = {
-      median: median(values),
-      low: at(0.05),
-      high: at(0.95),
-      worst: sorted.at(-1),
-      interval: interval(values),
-    };
-    return [{ name, count: values.length, ...figures, goal: GOALS[name] }];
-  });
-}
-
-export const bytesOf = (spread, title) => {
-  const all = spread.flatMap(({ bytes }) => bytes[title] ?? []);
-  return all.length === 0 ? undefined : median(all);
-};
 
 export function answers(run) {
   return [direct(run), better(run), call(run), bytes(run), latency(run), loses(run)];
@@ -50,7 +13,7 @@ export function answers(run) {
 
 function direct({ spread }) {
   const record = summary(spread).find(({ name }) => name === 'record, BPF / native');
-  const outliers = spread.filter(({ confirmed }) => confirmed > 1.05).length;
+  const outliers = spread.filter((row) => atPlaces(row) > OUTLIER).length;
   const verdict = record.median <= 1 ? 'Yes' : record.median <= 1.05 ? 'Nearly' : 'No';
   return {
     question: 'Is BPF as fast as direct emission?',
@@ -83,7 +46,7 @@ export function breakEven(byCount, kind) {
   return Math.ceil(a.count + ((b.count - a.count) * -ahead(a)) / (ahead(b) - ahead(a)));
 }
 
-function call({ one: rows, ladder, byCount }) {
+function call({ calls: { one: rows, byCount }, ladder }) {
   const of = (title) => rows.find((row) => row.title === title).ns;
   const empty = ladder
     .filter(({ place, kind }) => place === 'L1' && kind === 'stride')
@@ -130,24 +93,75 @@ function latency({ latency: { warm }, ladder, pays: { rows: loops } }) {
   );
   return {
     question: 'How long from a format to something that can be called, and when does it pay?',
-    answer: `${one(callable)} µs by BPF and ${one(of('native, format to callable'))} µs natively once warm${others.length === 0 ? '' : `; for the same program ${others.join(', ')}`}; that pays after ${parts.join(', ')} (F2, a key stream).${loops.length === 0 ? '' : ` Loops of the format's own pay after ${loops.map(({ loop, records }) => `${records} records (${loop})`).join(', ')}.`}`,
+    answer: `Step by step ${one(callable)} µs by BPF (the sum of the stages, first call included) and ${one(of('native, format to callable'))} µs natively once warm, and createUnpacker takes ${one(of('createUnpacker'))} µs${others.length === 0 ? '' : `; for the same program ${others.join(', ')}`}; that pays after ${parts.join(', ')} (F2, a key stream).${loops.length === 0 ? '' : ` Loops of the format's own pay after ${loops.map(({ loop, records }) => `${records} records (${loop})`).join(', ')}.`}`,
   };
 }
 
-/** Every workload in which the best BPF lane is not the fastest but C, native or a script is. */
-function loses({ ladder, one: rows }) {
-  const lost = ladder.flatMap(({ format, kind, place, rows }) => {
-    const taking = rows.filter(({ group }) => !['floor', 'interpreter', 'columns'].includes(group));
-    const best = (list) => list.reduce((least, row) => (row.ns < least.ns ? row : least));
-    const ours = best(taking.filter(({ group }) => group === 'BPF'));
-    const rival = best(taking.filter(({ group }) => group !== 'BPF'));
-    if (rival.ns >= ours.ns) return [];
-    return [`${format} ${kind} ${place} (${rival.title} ${two(rival.ns)}, BPF ${two(ours.ns)} ns)`];
-  });
+/**
+ * What is slower than somebody else, like beside like: { where, rival, ratio }. A call each against calls each; the loops of the engine
+ * against everything else on the same records; four streams together, apart, against whoever is fastest along one. Our own table is no rival.
+ */
+export function losses({ ladder, nodes, calls, latency }) {
+  return [
+    ...ladder.flatMap(({ format, kind, place, rows }) => lostTo(`${format} ${kind} ${place}`, rows)),
+    ...nodes.flatMap(({ image, rows }) => lostTo(`nodes of ${image}`, rows)),
+    ...calls.againstJavaScript.flatMap(({ format, ...ways }) =>
+      Object.entries(ways).flatMap(([way, ratio]) =>
+        slower(`${format} ${way}, 1000 records from JavaScript`, { title: 'BPF', ns: 1 }, [
+          { title: 'JS halves', ns: ratio },
+        ]),
+      ),
+    ),
+    ...latencyLosses(latency),
+  ];
+}
+
+const FOUR = 'BPF 4 streams';
+const RIVALS = ['C', 'native', 'other JITs', 'JavaScript'];
+
+function lostTo(where, rows) {
+  const rivals = rows.filter(({ group }) => RIVALS.includes(group));
+  const each = rivals.filter(({ kind }) => kind === 'a call each');
+  const engines = rows.filter(
+    ({ title, group, kind }) => group === 'BPF' && kind === 'engine' && title !== FOUR,
+  );
+  return [
+    ...slower(`${where}, a call each`, ofLane(rows, 'BPF', 'a call each'), each),
+    ...slower(`${where}, in bulk`, fastest(engines), rivals),
+    ...slower(`${where}, four streams`, ofLane(rows, FOUR), rivals),
+  ];
+}
+
+const fastest = (rows) => (rows.length === 0 ? undefined : rows.reduce((a, b) => (b.ns < a.ns ? b : a)));
+
+function slower(where, ours, rivals) {
+  const rival = fastest(rivals);
+  if (!ours || !rival || rival.ns >= ours.ns) return [];
+  return [{ where, rival: rival.title, ratio: ours.ns / rival.ns }];
+}
+
+const LOADS = [
+  'native, format to callable',
+  'Linux BPF_PROG_LOAD and close',
+  'DPDK load and destroy',
+  'uBPF load and destroy',
+];
+
+function latencyLosses({ warm }) {
+  const ours = warm.find(({ stage }) => stage === 'BPF, format to callable');
+  return warm
+    .filter(({ stage, p50 }) => LOADS.includes(stage) && p50 < ours.p50)
+    .map(({ stage, p50 }) => ({ where: 'format to callable', rival: stage, ratio: ours.p50 / p50 }));
+}
+
+function loses(run) {
+  const { one: rows } = run.calls;
   const of = (title) => rows.find((row) => row.title === title).ns;
-  const call = `a single record by a call from JavaScript (${one(of('unpack, bpf') / of('JS halves'))} times as long as generated JavaScript)`;
+  const single = `a single record by a call from JavaScript (JS halves ${two(of('unpack, bpf') / of('JS halves'))})`;
+  const lost = losses(run).map(({ where, rival, ratio }) => `${where} (${rival} ${two(ratio)})`);
+  const missed = verdicts(run).filter(({ verdict }) => verdict === 'missed');
   return {
     question: 'Where does BPF lose?',
-    answer: `With ${[call, ...lost].join('; ')}.`,
+    answer: `With how many times as long it takes: ${[single, ...lost].join('; ')}. Goals missed: ${missed.map(({ name }) => name).join('; ') || 'none'}.`,
   };
 }

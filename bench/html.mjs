@@ -1,8 +1,9 @@
 // The results as one page of HTML: charts in SVG, the tables and the answers. Nothing is loaded from anywhere.
 
-import { answers as answersOf, bytesOf } from './answers.mjs';
+import { answers as answersOf } from './answers.mjs';
 import { heading, ladderGroups, report } from './report.mjs';
-import { RATIOS } from './spread.mjs';
+import { bytesOf, RATIOS } from './spread.mjs';
+import { median } from './work.mjs';
 
 const COLOURS = {
   BPF: '#1f6feb',
@@ -53,7 +54,7 @@ function histogram(values) {
     const tall = (count / most) * height;
     return `<rect x="${(40 + i * width).toFixed(1)}" y="${(height - tall).toFixed(1)}" width="${(width - 1).toFixed(1)}" height="${tall.toFixed(1)}" fill="${COLOURS.BPF}"/>`;
   });
-  const middle = sorted[sorted.length >> 1];
+  const middle = median(values);
   const line = (value, colour) =>
     `<line x1="${at(value)}" x2="${at(value)}" y1="0" y2="${height}" stroke="${colour}" stroke-width="2"/>`;
   const labels = [low, 1, middle, high].map((value) =>

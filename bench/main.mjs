@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { BpfUnpackError } from '../dist/index.js';
 import { answers } from './answers.mjs';
 import { againstJavaScript, byCount, oneRecord } from './calls.mjs';
+import { verdicts } from './goals.mjs';
 import { html } from './html.mjs';
 import { ladder } from './ladder.mjs';
 import { latency } from './latency.mjs';
@@ -38,32 +39,39 @@ export const MODES = {
   },
 };
 
-/** @returns what the JSON file has */
-export async function measure(mode, { seed, say }) {
+/** Each is given the sections before it. */
+const SECTIONS = {
+  ladder: (tools, options) => ladder(tools, options),
+  pays: (tools, options, { ladder: rows }) => pays(tools, rows, options),
+  nodes: (tools, options) => realNodes(tools, options),
+  calls: (tools, options) => ({
+    one: oneRecord(options),
+    byCount: byCount(tools, options),
+    againstJavaScript: againstJavaScript(tools, options),
+  }),
+  spread: (tools, options) => spread(tools, options),
+  latency: (tools, options) => latency(tools, options),
+};
+
+/** @returns what the JSON file has; if a section fails, { failed: { section, error } } and the sections before it */
+export async function measure(mode, { seed, say, sections = SECTIONS }) {
   const tools = equip();
   for (const sentence of tools.missing) say(`NOT MEASURED: ${sentence}`);
   const random = seeded(seed);
-  const machine = machineText(tools);
-  const sizes = MODES[mode];
-  const calls = { random, ...sizes.calls };
-  const all = ladder(tools, { random, say, ...sizes.ladder });
-  const run = {
-    machine,
-    mode,
-    seed,
-    ladder: all,
-    pays: pays(tools, all, { random, ...sizes.pays }),
-    nodes: await realNodes(tools, { random, say, ...sizes.nodes }),
-    one: oneRecord(calls),
-    byCount: byCount(tools, calls),
-    againstJavaScript: againstJavaScript(tools, calls),
-    spread: spread(tools, { random, say, ...sizes.spread }),
-    latency: latency(tools, { random, say, ...sizes.latency }),
-    missing: tools.missing,
-    notes: tools.notes,
-  };
-  tools.player.dispose();
-  return { ...run, answers: answers(run) };
+  const { missing, notes } = tools;
+  const run = { machine: machineText(tools), mode, seed, missing, notes };
+  try {
+    for (const [section, measured] of Object.entries(sections)) {
+      try {
+        run[section] = await measured(tools, { random, say, ...MODES[mode][section] }, run);
+      } catch (error) {
+        return { ...run, failed: { section, error: String(error.stack ?? error) } };
+      }
+    }
+  } finally {
+    tools.player.dispose();
+  }
+  return { ...run, goals: verdicts(run), answers: answers(run) };
 }
 
 async function main() {
@@ -80,6 +88,14 @@ async function main() {
   const run = await measure(values.full ? 'full' : 'quick', { seed: Number(values.seed), say });
   mkdirSync(values.out, { recursive: true });
   writeFileSync(join(values.out, 'results.json'), `${JSON.stringify(run, null, 1)}\n`);
+  if (run.failed) {
+    const { section, error } = run.failed;
+    console.error(
+      `the section '${section}' failed: ${error}\nresults.json in ${values.out} has the sections before it`,
+    );
+    process.exitCode = 1;
+    return;
+  }
   writeFileSync(join(values.out, 'results.html'), html(run));
   console.log(report(run));
   console.log(
@@ -91,8 +107,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     await main();
   } catch (error) {
-    if (!(error instanceof BpfUnpackError)) throw error;
-    console.error(`the benchmark times machine code: ${error.message} [${error.code}]`);
+    if (!(error instanceof BpfUnpackError)) throw error; // of a section, there is `failed`
+    console.error(
+      `the benchmark times machine code, which cannot be run here: ${error.message} [${error.code}]`,
+    );
     process.exitCode = 1;
   }
 }

@@ -2,11 +2,12 @@
 // frames that are no keys.
 
 import { IN_L1, makeWork } from './ladder.mjs';
-import { engines, loops, perRecord } from './lanes/lanes.mjs';
+import { engines, isInTable, loops, perRecord } from './lanes/lanes.mjs';
 import { ownRoutines } from './lanes/routines.mjs';
 import { inC } from './machine.mjs';
-import { ofLane, race } from './race.mjs';
+import { interval, ofLane, race } from './race.mjs';
 import {
+  median,
   OTHER_FORMATS,
   randomFormat,
   randomFrame,
@@ -17,7 +18,7 @@ import {
 } from './work.mjs';
 
 /** More than this over native is an outlier, which is measured again at other places in memory. */
-const OUTLIER = 1.05;
+export const OUTLIER = 1.05;
 /** Where in a cache line the code starts then. */
 const PHASES = [0, 16, 32];
 const AGAIN = 3;
@@ -61,6 +62,12 @@ export const RATIOS = {
   },
   'fixed stride, BPF best / table': { kind: 'stride', of: ['best', 'engine'], by: ['table', 'engine'] },
   'key stream, BPF best / table': { kind: 'stream', of: ['best', 'engine'], by: ['table', 'engine'] },
+  'four streams, BPF / table': { kind: 'stream', of: ['BPF 4 streams', 'engine'], by: ['table', 'engine'] },
+  "columns, BPF best / table's whole records": {
+    kind: 'stride',
+    of: ['BPF columns best', 'engine'],
+    by: ['table', 'engine'],
+  },
   'four streams, BPF / native per record': {
     kind: 'stream',
     of: ['BPF 4 streams', 'engine'],
@@ -68,7 +75,29 @@ export const RATIOS = {
   },
 };
 
-/** @returns a row for each format: { origin, words, straddles, bytes: { BPF, native, 'gcc -O3' }, ratios, confirmed } */
+/** Of each ratio: { name, count, median, low, high, worst, interval }, over all formats or those that `chosen` takes. */
+export function summary(spread, chosen = () => true) {
+  return Object.keys(RATIOS).flatMap((name) => {
+    const values = spread.filter(chosen).flatMap(({ ratios }) => ratios[name] ?? []);
+    if (values.length === 0) return [];
+    const sorted = [...values].sort((a, b) => a - b);
+    const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+    const figures = { median: median(values), low: at(0.05), high: at(0.95), worst: sorted.at(-1) };
+    return [{ name, count: values.length, ...figures, interval: interval(values) }];
+  });
+}
+
+/** Bytes of a routine, the median of the formats. */
+export function bytesOf(spread, title) {
+  const all = spread.flatMap(({ bytes }) => bytes[title] ?? []);
+  return all.length === 0 ? undefined : median(all);
+}
+
+/** BPF to native, a call each: of an outlier the least of all places, because it counts only if all agree. */
+export const atPlaces = ({ ratios, confirmed = Number.POSITIVE_INFINITY }) =>
+  Math.min(ratios['record, BPF / native'], confirmed);
+
+/** @returns a row for each format: { origin, words, straddles, inTable, bytes: { BPF, native, 'gcc -O3' }, ratios, confirmed } */
 export function spread(tools, { random, rounds, formats: wanted, say }) {
   const chosen = chooseFormats(random, wanted);
   say(`${chosen.length} formats`);
@@ -99,7 +128,7 @@ function chooseFormats(random, count) {
   ];
 }
 
-function measure(tools, { origin, format, functions, random, rounds }) {
+export function measure(tools, { origin, format, functions, random, rounds }) {
   const rows = {};
   for (const kind of format.keyU64s === undefined ? ['stride'] : ['stride', 'stream']) {
     const work = makeWork(format, kind, IN_L1, random);
@@ -121,7 +150,15 @@ function measure(tools, { origin, format, functions, random, rounds }) {
   const outlier = ratios['record, BPF / native'] > OUTLIER;
   const confirmed = outlier ? Math.min(...measureAgain(tools, format, random, rounds)) : undefined;
   const { keyU64s } = format;
-  return { origin, words: keyU64s, straddles: straddles(format), bytes, ratios, confirmed };
+  return {
+    origin,
+    words: keyU64s,
+    straddles: straddles(format),
+    inTable: isInTable(format),
+    bytes,
+    ratios,
+    confirmed,
+  };
 }
 
 function ratio(rows, [of, ofKind], [by, byKind], tools) {

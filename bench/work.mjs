@@ -195,7 +195,11 @@ export function bytesAt(phase, length) {
   return all.subarray(from, from + length);
 }
 
-export const median = (times) => percentile(times, 50);
+export function median(values) {
+  const sorted = Float64Array.from(values).sort();
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
 export const minimum = (times) =>
   times.reduce((least, time) => Math.min(least, time), Number.POSITIVE_INFINITY);
 export function percentile(times, percent) {

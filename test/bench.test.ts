@@ -16,6 +16,9 @@ const FILES = [
   'spread',
   'nodes',
   'pays',
+  'main',
+  'goals',
+  'answers',
 ];
 const [
   { equip, inC },
@@ -24,9 +27,12 @@ const [
   { routinesOf },
   { race },
   work,
-  { spread },
+  { measure, spread },
   { realNodes },
   { pays },
+  { measure: benchmark },
+  { verdicts, verdictOf },
+  { losses },
 ] = await Promise.all(FILES.map(load));
 const tools = equip();
 afterAll(() => tools.player.dispose());
@@ -37,6 +43,16 @@ interface Lane {
   readonly bytes?: number;
   readonly check: () => void;
   readonly sample: () => number;
+}
+
+interface Verdict {
+  readonly name: string;
+  readonly verdict: string;
+}
+
+interface Loss {
+  readonly where: string;
+  readonly rival: string;
 }
 
 const FORMATS = { ...work.FORMATS, ...work.OTHER_FORMATS };
@@ -110,6 +126,120 @@ it('the ratios over formats are of lanes that there are', () => {
     expect(bytes.BPF).toBeGreaterThan(0);
     expect(bytes.native).toBeGreaterThan(0);
   }
+});
+
+it('a frame of more than 64 bytes takes part in every lane but the table', () => {
+  const random = work.seeded(6);
+  const frames = Array.from({ length: 50 }, () => work.randomFrame(random));
+  const format = frames.find(({ unpackedBytes }: { unpackedBytes: number }) => unpackedBytes > 64);
+  const row = measure(tools, { origin: 'no key', format, functions: [], random, rounds: 1 });
+  expect(row.inTable).toBe(false);
+  expect(row.ratios['record, BPF / native']).toBeGreaterThan(0);
+  expect(row.ratios['fixed stride, BPF best / table']).toBeUndefined();
+});
+
+it('a section that fails is named, and those before it are kept', async () => {
+  const sections = {
+    ladder: () => [1],
+    spread: () => {
+      throw new Error('a frame is too long');
+    },
+    latency: () => [2],
+  };
+  const run = await benchmark('quick', { seed: 1, say: () => {}, sections });
+  expect(run).toMatchObject({ mode: 'quick', ladder: [1], failed: { section: 'spread' } });
+  expect(run.failed.error).toMatch(/a frame is too long/);
+  expect(run.latency).toBeUndefined();
+});
+
+it('a goal is reached up to its bound, and a value that is not there was not measured', () => {
+  expect(verdictOf(1.05, 1.05)).toBe('reached');
+  expect(verdictOf(1.06, 1.05)).toBe('missed');
+  expect(verdictOf(3, undefined, 3)).toBe('reached');
+  expect(verdictOf(2.9, undefined, 3)).toBe('missed');
+  expect(verdictOf(undefined, 1)).toBe('not measured');
+  expect(verdictOf(Number.NaN, 1)).toBe('not measured');
+});
+
+describe('of a run in figures', () => {
+  const lane = (title: string, group: string, kind: string, ns: number) => ({
+    title,
+    group,
+    kind,
+    ns,
+    cycles: 3 * ns,
+    bytes: 80,
+  });
+  const rows = [
+    lane('BPF', 'BPF', 'a call each', 2),
+    lane('native', 'native', 'a call each', 2.5),
+    lane('gcc -O3', 'C', 'loop', 1.5),
+    lane('BPF avx2', 'BPF', 'engine', 1.6),
+    lane('BPF 4 streams', 'BPF', 'engine', 1),
+    lane('table', 'table', 'engine', 0.5),
+  ];
+  const stage = (name: string, p50: number) => ({ stage: name, p50 });
+  const ladder = Object.keys(work.FORMATS).flatMap((format) =>
+    ['L1', 'memory'].map((place) => ({ format, kind: 'stride', place, rows })),
+  );
+  const run = {
+    machine: { tier: 'avx2' },
+    ladder,
+    nodes: [],
+    calls: {
+      againstJavaScript: [
+        { format: 'F1', 'fixed stride': 6, 'key stream': 1.9, 'four streams': 0.5 },
+        { format: 'F4', 'fixed stride': 6, 'key stream': 2.1, 'four streams': 3 },
+      ],
+    },
+    spread: [
+      {
+        ratios: { 'record, BPF / native': 0.9, 'key stream, BPF best / table': 0.8 },
+        bytes: { BPF: 80, native: 81 },
+      },
+      { ratios: { 'record, BPF / native': 1.2 }, confirmed: 1.04, bytes: { BPF: 80, native: 80 } },
+      { ratios: { 'key stream, BPF best / table': 1.1 }, bytes: { BPF: 80, native: 80 } },
+    ].map((row) => ({ ...row, ratios: { 'record, BPF / native': 1, ...row.ratios } })),
+    latency: {
+      instructions: 20,
+      warm: [
+        stage('JIT', 0.2),
+        stage('BPF, format to callable', 12),
+        stage('native, format to callable', 5),
+        stage('Linux BPF_PROG_LOAD and close', 40),
+      ],
+      first: { engines: [{ engine: 'bpf', make: 1500, call: 300 }] },
+    },
+  };
+
+  it('each goal has its verdict', () => {
+    const found = new Map(verdicts(run).map(({ name, verdict }: Verdict) => [name, verdict]));
+    expect(found.size).toBe(verdicts(run).length);
+    expect(Object.fromEntries(found)).toMatchObject({
+      'record, BPF / native': 'reached',
+      'record, BPF / native, worst, an outlier at the best of all placements': 'reached',
+      'fixed stride out of cache, BPF best / native per record': 'missed',
+      'key stream, BPF best / table': 'reached',
+      'key stream, BPF best / table, worst': 'missed',
+      'four streams, BPF / table': 'not measured',
+      'generated JavaScript / BPF, 1000 records a call, key stream, keys of 2 to 5 words': 'missed',
+      'generated JavaScript / BPF, 1000 records a call, key stream, keys of one word': 'reached',
+      'format to callable, warm, sum of the stages': 'missed',
+      'format to callable / Linux BPF_PROG_LOAD': 'reached',
+      'format to callable / DPDK load': 'not measured',
+      'JIT, a BPF instruction': 'reached',
+      'first routine of a process and its first record, besides koffi': 'reached',
+    });
+  });
+
+  it('a loss is told where like is beside like: calls beside calls, loops beside all but our table, four streams apart', () => {
+    const lost = losses(run).filter(({ where }: Loss) => !/^F[2345]|memory/.test(where));
+    expect(lost.map(({ where, rival }: Loss) => `${where}: ${rival}`)).toEqual([
+      'F1 stride L1, in bulk: gcc -O3',
+      'F1 four streams, 1000 records from JavaScript: JS halves',
+      'format to callable: native, format to callable',
+    ]);
+  });
 });
 
 it('a loop pays after as many records as it takes time to make', () => {

@@ -2,6 +2,7 @@
 // of one pass over `keys` records, `check` throws unless a pass gives the bytes that the reference gives.
 
 import { contractFor, createUnpacker, interpret, lower } from '../../dist/index.js';
+import { tableOf } from '../../dist/table/table.js';
 import { nextKey } from '../work.mjs';
 import { GENERAL, rowsOf } from './c.mjs';
 import { columnLanes } from './columns.mjs';
@@ -104,11 +105,22 @@ export function engines(tools, work) {
   const alone = kind === 'stream' ? streamRun(work) : strideRun(work);
   add('native', 'native', 'native', undefined, alone);
   for (const tier of tools.tiers) add(`BPF ${tier}`, 'BPF', 'bpf', tier, alone);
-  if (tools.tiers.includes('avx512')) add('table', 'table', 'table', undefined, alone);
+  if (tools.tiers.includes('avx512') && isInTable(format)) add('table', 'table', 'table', undefined, alone);
   if (kind === 'stream' && tools.tiers.length > 0) {
     add('BPF 4 streams', 'BPF', 'bpf', tools.tiers.at(-1), streamsRun(work));
   }
   return kind === 'stride' ? [...lanes, ...columnLanes(tools, work)] : lanes;
+}
+
+/** Whether a table describes the format: not if a record is longer than 64 bytes, packed or unpacked. */
+export function isInTable(format) {
+  try {
+    tableOf(format);
+    return true;
+  } catch (error) {
+    if (error.code !== 'E-FORMAT') throw error;
+    return false;
+  }
 }
 
 const strideRun =
