@@ -33,7 +33,6 @@ import {
 import type { ArenaHandle } from './shared-table.js';
 import { notShareable, type ShareOptions, Sharing, takeShareOptions } from './sharing.js';
 import { SymbolFile } from './symbols.js';
-import { keepAfterThread } from './thread-exit.js';
 
 export type { Routine };
 
@@ -82,9 +81,11 @@ export class CodeArena {
   readonly #symbols: SymbolFile | undefined;
   #sharing: Sharing | undefined;
   #sealed = false;
-  #disposed = false;
+  /** Whether nothing is left to give back. */
+  #closed = false;
 
   readonly #home: Home = {
+    isDisposed: false,
     addressOf: ({ offset }) => this.#memory.addressOf(offset),
     call: (placement, args) => this.#call(placement, args),
     numberFor: (placement) => this.#numberFor(placement),
@@ -192,7 +193,7 @@ export class CodeArena {
    */
   share(options: ShareOptions = {}): ArenaHandle {
     const limits = takeShareOptions(options);
-    if (this.#disposed) throw disposed();
+    if (this.#home.isDisposed) throw disposed();
     if (this.#strategy === 'mprotect') {
       throw new EngineError(
         'E-STRATEGY',
@@ -208,7 +209,7 @@ export class CodeArena {
    * @returns the bytes that some thread may still be in
    */
   reclaim(): number {
-    return this.#disposed ? 0 : (this.#sharing?.reclaim() ?? 0);
+    return this.#home.isDisposed ? 0 : (this.#sharing?.reclaim() ?? 0);
   }
 
   /**
@@ -229,18 +230,21 @@ export class CodeArena {
    *   Other threads begin no more calls then, and it can be disposed of later
    */
   dispose(): void {
-    if (this.#disposed) return;
+    if (this.#closed) return;
     for (const placement of this.#placements) requireIdle(placement);
+    this.#sharing?.close();
+    // Before the first page goes: should JavaScript be cut off here, nothing calls what is not there, and disposing again goes on.
+    this.#home.isDisposed = true;
     close({ memory: this.#memory, symbols: this.#symbols });
-    this.#disposed = true;
     shared.delete(this);
     for (const placement of this.#placements) {
+      this.#placements.delete(placement);
       placement.live = false;
       if (placement.linked) release(placement.linked.numbers);
     }
-    this.#placements.clear();
     this.#copies.clear();
     this.#sharing = undefined;
+    this.#closed = true;
   }
 
   /** @param check what else is to be looked at: after the options have been read, which may run code of the caller's */
@@ -269,7 +273,7 @@ export class CodeArena {
   }
 
   #requireOpen(): void {
-    if (this.#disposed) throw disposed();
+    if (this.#home.isDisposed) throw disposed();
     if (this.#sealed)
       throw new EngineError('E-SEALED', 'this arena is sealed: no code can be placed or replaced in it');
     if (this.#strategy === 'mprotect') requireNothingRunning();
@@ -308,11 +312,10 @@ export class CodeArena {
 
   /** Code with its name where profilers find it. */
   #publish(pieces: readonly Piece[]): Copy[] {
-    const copies = this.#copies.put(pieces);
+    const { copies, fresh } = this.#copies.put(pieces);
     if (!this.#symbols) return copies;
     try {
-      const fresh = new Set(copies.filter(({ users }) => users === 1));
-      this.#symbols.add(Array.from(fresh, (copy) => this.#extentOf(copy)));
+      this.#symbols.add(fresh.map((copy) => this.#extentOf(copy)));
       return copies;
     } catch (error) {
       for (const copy of copies) this.#giveUp(this.#dropCopy(copy));
@@ -326,8 +329,7 @@ export class CodeArena {
 
   #startSharing(limits: Required<ShareOptions>): Sharing {
     const sharing = new Sharing(this.#memory, limits);
-    this.#memory.beforeClose = () => sharing.close();
-    keepAfterThread(this.#memory.base);
+    this.#memory.outliveThread(() => sharing.close());
     shared.add(this);
     return sharing;
   }

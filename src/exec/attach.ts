@@ -11,6 +11,8 @@ import { type ArenaHandle, openTable, type SharedTable, type Version } from './s
 import { generationOf, slotOf } from './sharing.js';
 
 const ATTACHED = Symbol('attached');
+/** A place that was forgotten is given back some day; `detach` does so at once. */
+const forgotten = new FinalizationRegistry<Reader>((reader) => reader.detach());
 
 /**
  * Opens an arena that another thread of this process owns, to call what that placed there.
@@ -36,6 +38,7 @@ export class AttachedArena {
     this.#table = table;
     this.#gate = gateBy('memfd');
     this.#reader = new Reader(table);
+    forgotten.register(this, this.#reader);
   }
 
   /**

@@ -31,7 +31,6 @@ export interface Span {
 
 export class CodeMemory {
   readonly base: bigint;
-  readonly regionBytes: number;
   readonly granule: number;
   readonly #libc: Libc = libc();
   readonly #pages: Pages;
@@ -44,17 +43,18 @@ export class CodeMemory {
   readonly #empty = new Set<number>();
   /** Of the chunks, those whose mapping can never be changed any more, nor unmapped. */
   readonly #sealed = new Set<number>();
+  readonly #regionBytes: number;
   #chunks = 0;
   #isSealed = false;
   #closed = false;
-  /** Called before everything is given back; if it throws, nothing is. */
-  beforeClose = (): void => {};
+  /** For memory that other threads use: sees to it that they do no longer, or throws. */
+  #takeBack: (() => void) | undefined;
 
   /** @throws EngineError where the system gives no executable memory, with the reason */
   constructor({ name, granule, strategy, trap }: CodeMemoryOptions) {
     const region = reserveRegion(this.#libc);
     this.base = region.address;
-    this.regionBytes = region.length;
+    this.#regionBytes = region.length;
     this.granule = granule;
     this.#chunkGranules = CHUNK_BYTES / granule;
     this.#trap = trap;
@@ -62,12 +62,17 @@ export class CodeMemory {
     try {
       this.#pages = strategy === 'memfd' ? new MemfdPages(this.base, name) : new MprotectPages(this.base);
     } catch (error) {
-      this.#libc.unmap(this.base, this.regionBytes);
+      this.#libc.unmap(this.base, this.#regionBytes);
       throw error;
     }
     open.add(this);
-    if (!isMainThread) unmapWithThread(this.base, this.regionBytes);
-    enterRegion(name, this.base, this.regionBytes);
+    if (!isMainThread) unmapWithThread(this.base, this.#regionBytes);
+    enterRegion(name, this.base, this.#regionBytes);
+  }
+
+  /** How many bytes of addresses it has. */
+  get regionBytes(): number {
+    return this.#closed ? 0 : this.#regionBytes;
   }
 
   get isSealed(): boolean {
@@ -79,11 +84,11 @@ export class CodeMemory {
   }
 
   get freeBytes(): number {
-    return this.#free.granules * this.granule;
+    return this.#closed ? 0 : this.#free.granules * this.granule;
   }
 
   get freeRuns(): number {
-    return this.#free.runs;
+    return this.#closed ? 0 : this.#free.runs;
   }
 
   /** Whether what lies here can be called now. */
@@ -111,7 +116,9 @@ export class CodeMemory {
     let start = this.#free.take(granules, multiple);
     if (start === undefined) {
       this.#grow(granules + multiple - 1);
-      start = this.#free.take(granules, multiple)!;
+      start = this.#free.take(granules, multiple);
+      if (start === undefined)
+        throw new EngineError('E-FULL', 'the room that was made for code is not there');
     }
     this.#count(start, granules, 1);
     return start * this.granule;
@@ -150,7 +157,12 @@ export class CodeMemory {
       this.#free.give(start, granules);
       this.#count(start, granules, -1);
     }
-    this.#shrink();
+    try {
+      this.#shrink();
+    } catch (error) {
+      // Where the system refuses (vm.max_map_count), chunks stay, and are tried again when more is released.
+      if (!(error instanceof EngineError)) throw error;
+    }
   }
 
   /**
@@ -159,6 +171,7 @@ export class CodeMemory {
    */
   seal(): void {
     const chunks = [...this.#used.keys()].filter((chunk) => this.#used[chunk] !== undefined);
+    if (chunks.length === 0) this.#pages.seal(0, 0);
     for (const [first, count] of runsOf(chunks)) {
       if (!this.#pages.seal(first * CHUNK_BYTES, count * CHUNK_BYTES)) continue;
       for (let chunk = first; chunk < first + count; chunk++) this.#sealed.add(chunk);
@@ -166,21 +179,36 @@ export class CodeMemory {
     this.#isSealed = true;
   }
 
+  /**
+   * Says that other threads use it, too: so it stays when this one is terminated, and goes when it ends by itself.
+   * @param takeBack sees to it that they do no longer, or throws
+   */
+  outliveThread(takeBack: () => void): void {
+    this.#takeBack = takeBack;
+    keepAfterThread(this.base);
+  }
+
+  /** The thread is about to end. The memory goes when no JavaScript can run in it any more: until then it may be called. */
+  leaveWithThread(): void {
+    if (!this.#takeBack) return;
+    this.#takeBack();
+    unmapWithThread(this.base, this.#regionBytes);
+  }
+
   /** Gives everything back that is not sealed. Closing twice is harmless. */
   close(): void {
     if (this.#closed) return;
-    this.beforeClose();
-    this.#closed = true;
     open.delete(this);
     keepAfterThread(this.base);
     leaveRegion(this.base);
+    this.#pages.close();
+    this.#closed = true;
     let start = 0;
     for (const [first, count] of runsOf([...this.#sealed].sort((a, b) => a - b))) {
       this.#unmap(start, first * CHUNK_BYTES);
       start = (first + count) * CHUNK_BYTES;
     }
-    this.#unmap(start, this.regionBytes);
-    this.#pages.close();
+    this.#unmap(start, this.#regionBytes);
     this.#used.length = 0;
     this.#chunks = 0;
   }
@@ -261,12 +289,12 @@ export class CodeMemory {
 
 /** What a worker has not disposed of when it ends. The process's own mappings and descriptors end with it. */
 const open = new Set<CodeMemory>();
-if (!isMainThread) process.on('exit', closeAll);
+if (!isMainThread) process.on('exit', leaveAll);
 
-function closeAll(): void {
+function leaveAll(): void {
   for (const memory of open) {
     try {
-      memory.close();
+      memory.leaveWithThread();
     } catch {
       // Another thread is in a call that does not end: what it runs stays.
     }

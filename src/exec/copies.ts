@@ -30,6 +30,18 @@ export interface Copy {
 
 export const roomOf = ({ offset, room }: Copy): Span => ({ offset, length: room });
 
+/** More memory than this is not kept for the next time. */
+const KEPT_BYTES = 64 * 1024;
+
+function found(
+  copies: ReadonlyMap<string, Copy>,
+  { code }: Piece,
+  key: string | undefined,
+): Copy | undefined {
+  const copy = key === undefined ? undefined : copies.get(key);
+  return copy && copy.offset % code.alignment === 0 ? copy : undefined;
+}
+
 export class Copies {
   readonly #memory: CodeMemory;
   readonly #target: Target;
@@ -66,20 +78,27 @@ export class Copies {
 
   /**
    * A copy for each piece: published, unless there is one already. All of them, or none.
+   * @returns the copies, and those of them that were not there before
    * @throws EngineError
    */
-  put(pieces: readonly Piece[]): Copy[] {
+  put(pieces: readonly Piece[]): { readonly copies: Copy[]; readonly fresh: Copy[] } {
     const copies: Copy[] = [];
     const made: { readonly copy: Copy; readonly piece: Piece }[] = [];
+    // Others may find a copy once it is published, and not before: JavaScript may be cut off anywhere.
+    const fresh = new Map<string, Copy>();
     try {
       for (const piece of pieces) {
         const key = piece.linked ? undefined : this.#keyOf(piece.code);
-        const copy = this.#found(piece, key) ?? this.#make(piece, key);
-        if (copy.users++ === 0) made.push({ copy, piece });
+        const copy = found(this.#byKey, piece, key) ?? found(fresh, piece, key) ?? this.#make(piece, key);
+        if (copy.users++ === 0) {
+          made.push({ copy, piece });
+          if (key !== undefined) fresh.set(key, copy);
+        }
         copies.push(copy);
       }
       this.#publish(made);
-      return copies;
+      for (const [key, copy] of fresh) this.#byKey.set(key, copy);
+      return { copies, fresh: made.map(({ copy }) => copy) };
     } catch (error) {
       const unused = copies.filter((copy) => this.drop(copy)).map(roomOf);
       this.#memory.trap(unused);
@@ -105,11 +124,6 @@ export class Copies {
     this.#usedBytes = 0;
   }
 
-  #found({ code }: Piece, key: string | undefined): Copy | undefined {
-    const copy = key === undefined ? undefined : this.#byKey.get(key);
-    return copy && copy.offset % code.alignment === 0 ? copy : undefined;
-  }
-
   #keyOf(code: MachineCode): string {
     const bytes = this.#room(code.length);
     code.copyTo(bytes, 0);
@@ -118,7 +132,8 @@ export class Copies {
 
   /** Memory for at least so many bytes, until it is asked for again: made anew each time, it takes 0.3 µs more. */
   #room(length: number): Buffer {
-    if (this.#scratch.length < length) this.#scratch = Buffer.alloc(2 * length);
+    if (length > KEPT_BYTES) return Buffer.alloc(length);
+    if (this.#scratch.length < length) this.#scratch = Buffer.alloc(KEPT_BYTES);
     return this.#scratch;
   }
 
@@ -128,7 +143,6 @@ export class Copies {
     const room = Math.max(1, Math.ceil(length / granule)) * granule;
     const offset = this.#memory.allocate(room, code.alignment);
     const copy = { offset, length, room, label, key, users: 0 };
-    if (key !== undefined) this.#byKey.set(key, copy);
     this.#live.add(copy);
     this.#codeBytes += length;
     this.#usedBytes += room;

@@ -136,8 +136,10 @@ export class Extents {
       made.set(old);
       return made;
     };
-    this.#length = grown(this.#length);
-    this.#next = grown(this.#next);
-    this.#previous = grown(this.#previous);
+    const [length, next, previous] = [grown(this.#length), grown(this.#next), grown(this.#previous)];
+    // All of them or none: nothing is called in between.
+    this.#length = length;
+    this.#next = next;
+    this.#previous = previous;
   }
 }

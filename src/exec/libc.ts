@@ -274,7 +274,10 @@ function load(): Libc {
 
 function loadKoffi(): typeof import('koffi') {
   try {
-    return require('koffi');
+    const koffi: typeof import('koffi') = require('koffi');
+    // Where node:vm cut off its loading, Node keeps what there was of it.
+    if (typeof koffi.load !== 'function') throw new Error('its loading was cut off in this thread');
+    return koffi;
   } catch (cause) {
     throw new EngineError(
       'E-FFI',

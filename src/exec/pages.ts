@@ -38,7 +38,7 @@ export class MemfdPages implements Pages {
   readonly runnable = true;
   readonly #libc: Libc = libc();
   readonly #base: bigint;
-  readonly #readable: number;
+  #readable: number;
   #writable: number;
   #size = 0;
 
@@ -93,8 +93,10 @@ export class MemfdPages implements Pages {
   }
 
   close(): void {
-    if (this.#writable >= 0) closeSync(this.#writable);
-    closeSync(this.#readable);
+    const open = [this.#writable, this.#readable].filter((fd) => fd >= 0);
+    // First: by the time that it is closed again, the numbers may be other files'.
+    [this.#writable, this.#readable] = [-1, -1];
+    open.forEach(closeSync);
   }
 
   #enlarge(size: number): void {

@@ -14,8 +14,21 @@ const TAKING = -1;
 
 /** The thread that asks, as the kernel knows it. Thread ids are used again, but not with the same start. */
 function thisThread(): { id: number; start: number } {
-  const stat = readFileSync('/proc/thread-self/stat', 'utf8');
+  const stat = ownStat();
   return { id: Number.parseInt(stat, 10), start: startIn(stat) };
+}
+
+function ownStat(): string {
+  try {
+    return readFileSync('/proc/thread-self/stat', 'utf8');
+  } catch (cause) {
+    throw new EngineError(
+      'E-SYSTEM',
+      `/proc/thread-self/stat cannot be read: ${(cause as Error).message}`,
+      {},
+      { cause },
+    );
+  }
 }
 
 /** Clock ticks since the machine started, field 22; the second one may hold spaces and parentheses. */
@@ -33,6 +46,7 @@ function isAlive(id: number, start: number): boolean {
 export class Reader {
   readonly #table: SharedTable;
   readonly #at: number;
+  #isAttached = true;
 
   /** @throws EngineError 'E-THREADS' where all places are taken by threads that live */
   constructor(table: SharedTable) {
@@ -48,7 +62,10 @@ export class Reader {
     Atomics.store(this.#table.words, this.#at + THREAD.epoch, 0);
   }
 
+  /** Detaching twice is harmless: by then somebody else may have the place. */
   detach(): void {
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
     this.leave();
     Atomics.store(this.#table.words, this.#at + THREAD.id, 0);
   }

@@ -24,6 +24,8 @@ export interface Placement {
 
 /** What an arena does for its routines. */
 export interface Home {
+  /** Whether its memory is gone, or going. */
+  isDisposed: boolean;
   readonly addressOf: (copy: Copy) => bigint;
   readonly call: (placement: Placement, args: readonly GivenArg[]) => bigint;
   readonly numberFor: (placement: Placement) => number;
@@ -97,7 +99,8 @@ export class Routine {
    * @throws ArgumentError 'A-IN-USE' while it is running
    */
   free(): void {
-    if (this.#placement.live) this.#placement.home.free(this.#placement);
+    const { live, home } = this.#placement;
+    if (live && !home.isDisposed) home.free(this.#placement);
   }
 }
 
@@ -107,7 +110,7 @@ export const makeRoutine = (placement: Placement): Routine => new Routine(PLACED
 /** @throws ArgumentError 'A-FREED' */
 export function placementOf(routine: Routine): Placement {
   const placement = placementIn(routine);
-  if (placement?.live) return placement;
+  if (placement?.live && !placement.home.isDisposed) return placement;
   throw freed();
 }
 

@@ -219,7 +219,11 @@ const notOurs = (why: string) => new ArgumentError('A-HANDLE', `this is no handl
 /** What a call is checked by, as text. */
 export const checkedText = ({ abi, needsAlignment }: Checked): string => {
   const contract = abi && { ...abi, helpers: undefined };
-  const text = (_: string, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value);
+  // Not what JSON makes of it first: some give BigInt a toJSON.
+  function text(this: Readonly<Record<string, unknown>>, name: string): unknown {
+    const value = this[name];
+    return typeof value === 'bigint' ? `${value}n` : value;
+  }
   return JSON.stringify({ abi: contract, needsAlignment }, text);
 };
 

@@ -37,6 +37,8 @@ const DISPOSE_MS = 1000;
 /** A routine's number: its slot, and how often the slot has been used. */
 const numberOf = (slot: number, generation: number): number => generation * MAX_SLOTS + slot;
 export const slotOf = (number: number): number => number % MAX_SLOTS;
+/** A slot is not used again when its numbers would be no safe integers any more. */
+const LAST_GENERATION = Math.floor(Number.MAX_SAFE_INTEGER / MAX_SLOTS) - 1;
 export const generationOf = (number: number): number => Math.floor(number / MAX_SLOTS);
 
 export class Sharing {
@@ -112,7 +114,7 @@ export class Sharing {
     const slot = slotOf(number);
     const old = this.#versions[slot];
     this.#table.swap(slot, undefined);
-    this.#freeSlots.push(slot);
+    if (generationOf(number) < LAST_GENERATION) this.#freeSlots.push(slot);
     this.#retire(old, room);
   }
 

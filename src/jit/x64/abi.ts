@@ -3,7 +3,7 @@
 
 import { FIRST_SAVED, FRAME_POINTER, STACK_BYTES } from '../../bpf/isa.js';
 import type { Program } from '../../bpf/program.js';
-import { type MachineCode, makeCode } from '../target.js';
+import type { MachineCode } from '../target.js';
 import { Assembler } from './assemble.js';
 import {
   type Bits,
@@ -25,6 +25,7 @@ import {
   RSP,
   register,
 } from './operands.js';
+import { ownCode } from './own-code.js';
 
 /**
  * The x86 register of each BPF register. r12 is left out: as a base it costs a byte; in programs that call helper
@@ -100,11 +101,5 @@ export function callTrampoline(): MachineCode {
   for (let i = 0; i + 1 < path.length; i++) move(asm, path[i]!, path[i + 1]!);
   asm.emit('mov', register(R9), memory(64, RSP, 8));
   asm.emit('jmp', register(RAX));
-  return makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    name: 'call trampoline',
-  });
+  return ownCode(asm, 'call trampoline');
 }

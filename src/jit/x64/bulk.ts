@@ -4,16 +4,9 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
 import type { Lifted } from '../lift.js';
-import {
-  type BulkCode,
-  type MachineCode,
-  makeCode,
-  STREAM_STATE,
-  STRIDE_STATE,
-  type Tier,
-} from '../target.js';
+import { type BulkCode, STREAM_STATE, STRIDE_STATE, type Tier } from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
-import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
+import { Assembler } from './assemble.js';
 import {
   Memory,
   memory,
@@ -35,6 +28,7 @@ import {
   RSI,
   register,
 } from './operands.js';
+import { codeWithConstants } from './own-code.js';
 import { planRecord, type RecordPlan, VBMI_BYTES } from './record-plan.js';
 import { copyKey, type Place, VectorRecord } from './vector-record.js';
 
@@ -46,17 +40,6 @@ const at =
   (base: number): Place =>
   (bits, offset) =>
     memory(bits, base, offset);
-
-function finish(asm: Assembler, name: string): MachineCode {
-  return makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    alignment: CONSTANTS_ALIGNMENT,
-    name,
-  });
-}
 
 /**
  * `u64 loop(u64 *state, void *entry, u8 *dst, const u8 *src, void *rest)`: unpacks state.fast records, and state.count more by
@@ -93,7 +76,7 @@ export function vectorStrideLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode 
   move(asm, RSI, dst);
   move(asm, RDX, RAX);
   asm.emit('jmp', register(R10));
-  return { code: finish(asm, 'vector stride loop'), overread: overreadOf(plan, lifted) };
+  return { code: codeWithConstants(asm, 'vector stride loop'), overread: overreadOf(plan, lifted) };
 }
 
 const overreadOf = ({ reach }: RecordPlan, { input }: Lifted): number => Math.max(0, reach - input.bytes);
@@ -192,5 +175,5 @@ export function vectorStreamLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode 
   asm.bind(ended);
   pop(asm, CALLEE_SAVED);
   asm.emit('ret');
-  return { code: finish(asm, 'vector stream loop'), overread: 0 };
+  return { code: codeWithConstants(asm, 'vector stream loop'), overread: 0 };
 }

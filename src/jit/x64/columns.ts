@@ -3,12 +3,13 @@
 
 import type { ColumnSpec } from '../../format/column.js';
 import type { Lifted } from '../lift.js';
-import { type BulkCode, COLUMN_STATE, makeCode, type Tier } from '../target.js';
-import { Assembler, CONSTANTS_ALIGNMENT } from './assemble.js';
+import { type BulkCode, COLUMN_STATE, type Tier } from '../target.js';
+import { Assembler } from './assemble.js';
 import { type ColumnPlan, planColumn } from './column-plan.js';
 import { ColumnVectors, element, INDEX, SRC, STATE } from './column-vectors.js';
 import { fetch } from './fetch.js';
 import { type Bits, type Memory, memory, R9, R11, RAX, RCX, RDX, register } from './operands.js';
+import { codeWithConstants } from './own-code.js';
 
 /** More are spread from whole records. */
 const MOST_COLUMNS = 64;
@@ -41,14 +42,7 @@ export function columnLoop(
   asm.emit('xor', register(INDEX, 32), register(INDEX, 32));
   const overread = tier === 'scalar' ? 0 : vectorLoop(asm, plans, lifted.input.bytes, stride, tier);
   recordLoop(asm, plans, lifted.input.bytes, stride);
-  const code = makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    alignment: CONSTANTS_ALIGNMENT,
-    name: 'column loop',
-  });
+  const code = codeWithConstants(asm, 'column loop');
   return { code, overread };
 }
 

@@ -1,8 +1,9 @@
 // What the CPU has, and the system lets us use: cpuid and xgetbv (Intel's manual, volume 2, CPUID, and volume 1, 13.1).
 
-import { CPU_WORDS, type MachineCode, makeCode, type Tier } from '../target.js';
+import { CPU_WORDS, type MachineCode, type Tier } from '../target.js';
 import { Assembler } from './assemble.js';
 import { memory, R8, RAX, RBX, RCX, RDI, register } from './operands.js';
+import { ownCode } from './own-code.js';
 
 const LEAF_FEATURES = 1;
 const LEAF_MORE = 7;
@@ -50,7 +51,7 @@ export function cpuProbe(): MachineCode {
   asm.emit('xor', register(RAX, 32), register(RAX, 32));
   asm.emit('pop', register(RBX));
   asm.emit('ret');
-  return makeCode({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name: 'cpu probe' });
+  return ownCode(asm, 'cpu probe');
 }
 
 /** The best tier for what the probe wrote. */

@@ -138,14 +138,6 @@ function wrap(value: number, bits: Bits | VectorBits): number {
 /** Whether a number is a signed one of `bits` bits, at most 32. */
 const isSigned = (value: number, bits: number): boolean => (value << (32 - bits)) >> (32 - bits) === value;
 
-/** What stands where in the encoding. */
-export interface Places {
-  readonly reg: Register | MaskRegister | undefined;
-  readonly rm: Register | Memory | undefined;
-  readonly vvvv: Register | undefined;
-  readonly masked: Masked | MaskedMemory | undefined;
-}
-
 /** Appends an instruction; for a jump, or memory relative to it, the distance is counted from the instruction's end. */
 export function encode(form: Form, operands: readonly Operand[], out: ByteBuffer): void {
   const { places, modrm: digit } = form;

@@ -1,9 +1,10 @@
 // What the C library calls when a thread ends: it unmaps memory, and itself last.
 
-import { type MachineCode, makeCode } from '../target.js';
+import type { MachineCode } from '../target.js';
 import { move, pop, push } from './abi.js';
 import { Assembler } from './assemble.js';
 import { memory, R12, R13, RAX, RBX, RDI, RSI, register } from './operands.js';
+import { ownCode } from './own-code.js';
 
 const PAIR = 16;
 
@@ -37,11 +38,5 @@ export function unmapAtExit(munmap: bigint, count: number): MachineCode {
   move(asm, RAX, R13);
   pop(asm, saved);
   asm.emit('jmp', register(RAX));
-  return makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    name: 'unmap at exit',
-  });
+  return ownCode(asm, 'unmap at exit');
 }

@@ -2,12 +2,13 @@
 // each line is computed and stored at once, whatever records it belongs to. For records of 40 bytes that is 8 in 5 lines.
 
 import type { Lifted } from '../lift.js';
-import { type BulkCode, LINE_STATE, makeCode, STRIDE_STATE } from '../target.js';
+import { type BulkCode, LINE_STATE, STRIDE_STATE } from '../target.js';
 import { move } from './abi.js';
-import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
+import { Assembler, type Label } from './assemble.js';
 import { type Line, LineCode } from './line-code.js';
 import { LINE_BYTES, lineTerms } from './line-terms.js';
 import { memory, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI, RSP, register } from './operands.js';
+import { codeWithConstants } from './own-code.js';
 import { chunkOf, fitsInto, isWhole, repeated } from './vector-plan.js';
 
 /** More do not fit into registers, and are no faster than record by record. */
@@ -60,14 +61,7 @@ export function lineStrideLoop(lifted: Lifted, stride: number): BulkCode | undef
   if (!plan) return undefined;
   const asm = new Assembler();
   new LineLoop(asm, plan).emit();
-  const code = makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    alignment: CONSTANTS_ALIGNMENT,
-    name: 'line loop',
-  });
+  const code = codeWithConstants(asm, 'line loop');
   return { code, overread: plan.overread };
 }
 

@@ -3,7 +3,7 @@
 
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
-import { type MachineCode, makeCode, STREAM_STATE } from '../target.js';
+import { type MachineCode, STREAM_STATE } from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
 import { Assembler } from './assemble.js';
 import type { Condition } from './forms.js';
@@ -26,6 +26,7 @@ import {
   RSP,
   register,
 } from './operands.js';
+import { ownCode } from './own-code.js';
 
 /** Keeps the registers of the loop's caller, and `pushed`, which leaves the stack aligned for calls. */
 function enterLoop(asm: Assembler, pushed: number): void {
@@ -35,10 +36,6 @@ function enterLoop(asm: Assembler, pushed: number): void {
 function leaveLoop(asm: Assembler): void {
   pop(asm, [...CALLEE_SAVED, RCX]);
   asm.emit('ret');
-}
-
-function finish(asm: Assembler, name: string): MachineCode {
-  return makeCode({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name });
 }
 
 /**
@@ -69,7 +66,7 @@ export function fixedStrideLoop(): MachineCode {
   asm.bind(done);
   asm.emit('xor', register(RAX, 32), register(RAX, 32));
   leaveLoop(asm);
-  return finish(asm, 'fixed stride loop');
+  return ownCode(asm, 'fixed stride loop');
 }
 
 const state = (word: number) => memory(64, RBX, word * 8);
@@ -146,5 +143,5 @@ export function keyStreamLoop(): MachineCode {
   asm.emit('mov', state(STREAM_STATE.count), register(count));
   asm.emit('mov', state(STREAM_STATE.ended), register(reason));
   leaveLoop(asm);
-  return finish(asm, 'key stream loop');
+  return ownCode(asm, 'key stream loop');
 }

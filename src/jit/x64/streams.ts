@@ -4,9 +4,9 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import { STREAM_END } from '../../format/stream.js';
 import type { Lifted } from '../lift.js';
-import { type BulkCode, makeCode, STREAM_PLACES, STREAM_WORDS, type Tier } from '../target.js';
+import { type BulkCode, STREAM_PLACES, STREAM_WORDS, type Tier } from '../target.js';
 import { CALLEE_SAVED, move, pop, push } from './abi.js';
-import { Assembler, CONSTANTS_ALIGNMENT, type Label } from './assemble.js';
+import { Assembler, type Label } from './assemble.js';
 import { FORMAT_BITS } from './bulk.js';
 import {
   Memory,
@@ -29,6 +29,7 @@ import {
   RSP,
   register,
 } from './operands.js';
+import { codeWithConstants } from './own-code.js';
 import { planRecord, VBMI_BYTES } from './record-plan.js';
 import { copyKey, type Place, VectorRecord } from './vector-record.js';
 
@@ -75,14 +76,7 @@ export function streamsLoop(lifted: Lifted, tier: Tier = 'avx2'): BulkCode | und
   const asm = new Assembler();
   const record = new VectorRecord(asm, plan, CONSTANTS);
   new StreamsLoop(asm, record, bytes / 8, Math.max(bytes, plan.reach)).emit();
-  const code = makeCode({
-    isa: 'x64',
-    bytes: asm.finish().bytes,
-    offsets: [],
-    abi: undefined,
-    alignment: CONSTANTS_ALIGNMENT,
-    name: 'streams loop',
-  });
+  const code = codeWithConstants(asm, 'streams loop');
   return { code, overread: 0 };
 }
 

@@ -11,7 +11,6 @@
 import { BKEY_BYTES, BKEY_U64S, FORMAT_CURRENT } from '../../format/bkey.js';
 import {
   type MachineCode,
-  makeCode,
   STREAM_STATE,
   TABLE_ROW_BYTES,
   TABLE_ROWS,
@@ -44,6 +43,7 @@ import {
   register,
   vector,
 } from './operands.js';
+import { ownCode } from './own-code.js';
 import { copyKey } from './vector-record.js';
 
 /** Which tables a routine is for: those of two terms that add in 64 bits only, or any. */
@@ -56,10 +56,6 @@ const FIRST_ROW = 1 + TABLE_TERMS.any;
 const zmm = (number: number): Register => vector(number, 512);
 const row = (number: number): Register => zmm(FIRST_ROW + number);
 const word = (number: number) => memory(64, RDI, number * 8);
-
-function finish(asm: Assembler, name: string): MachineCode {
-  return makeCode({ isa: 'x64', bytes: asm.finish().bytes, offsets: [], abi: undefined, name });
-}
 
 /**
  * `u64 run(u64 *state, const u8 *table)`: calls state.target with the rows of the table in registers, where the routines below have
@@ -79,7 +75,7 @@ export function tableRun(): MachineCode {
   asm.emit('vzeroupper');
   asm.emit('pop', register(RDI));
   asm.emit('ret');
-  return finish(asm, 'table');
+  return ownCode(asm, 'table');
 }
 
 /** `void f(u8 *dst, const u8 *src)`: a record. */
@@ -87,7 +83,7 @@ export function tableRecord(kind: TableKind): MachineCode {
   const asm = new Assembler();
   emitRecord(asm, kind, memory(512, RDI), memory(512, RSI));
   asm.emit('ret');
-  return finish(asm, `table record, ${kind}`);
+  return ownCode(asm, `table record, ${kind}`);
 }
 
 /** `void f(u8 *dst, const u8 *src, u64 count, u64 srcStride, u64 dstStride)`: at least one record. */
@@ -101,7 +97,7 @@ export function tableStride(kind: TableKind): MachineCode {
   asm.emit('sub', register(RDX), 1);
   asm.jump('jne', next);
   asm.emit('ret');
-  return finish(asm, `table stride, ${kind}`);
+  return ownCode(asm, `table stride, ${kind}`);
 }
 
 /**
@@ -170,7 +166,7 @@ export function tableStream(kind: TableKind): MachineCode {
   asm.emit('mov', stateWord('count'), register(offset));
   pop(asm, CALLEE_SAVED);
   asm.emit('jmp', register(rest));
-  return finish(asm, `table stream, ${kind}`);
+  return ownCode(asm, `table stream, ${kind}`);
 }
 
 /** Of a key's header: which format it has. */

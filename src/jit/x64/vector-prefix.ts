@@ -9,9 +9,8 @@
 //   bit 3 of index and base, or bits 4 and 3 of a register in rm. aaa is the mask register and z clears what it leaves out.
 
 import type { ByteBuffer } from './byte-buffer.js';
-import type { Places } from './encode.js';
 import type { Form, VectorPrefix } from './forms.js';
-import { Memory } from './operands.js';
+import { type Masked, type MaskedMemory, type MaskRegister, Memory, type Register } from './operands.js';
 
 const VEX2 = 0xc5;
 const VEX3 = 0xc4;
@@ -21,7 +20,15 @@ const MAP_0F = 1;
 const bit = (value: number, at: number): number => (value >> at) & 1;
 const inverted = (value: number, at: number): number => bit(~value, at);
 
-export function vectorPrefix(prefix: VectorPrefix, places: Places, out: ByteBuffer): void {
+/** The operands that it tells of. */
+interface Prefixed {
+  readonly reg: Register | MaskRegister | undefined;
+  readonly rm: Register | Memory | undefined;
+  readonly vvvv: Register | undefined;
+  readonly masked: Masked | MaskedMemory | undefined;
+}
+
+export function vectorPrefix(prefix: VectorPrefix, places: Prefixed, out: ByteBuffer): void {
   const { reg, rm, vvvv, masked } = places;
   const { kind, length, implied, map, w } = prefix;
   const first = reg?.number ?? 0;
