@@ -116,6 +116,8 @@ export function losses({ ladder, nodes, calls, latency }) {
   ];
 }
 
+/** What rounds to 1.00 is no loss. */
+const LEAST = 1.005;
 const FOUR = 'BPF 4 streams';
 const RIVALS = ['C', 'native', 'other JITs', 'JavaScript'];
 
@@ -136,7 +138,7 @@ const fastest = (rows) => (rows.length === 0 ? undefined : rows.reduce((a, b) =>
 
 function slower(where, ours, rivals) {
   const rival = fastest(rivals);
-  if (!ours || !rival || rival.ns >= ours.ns) return [];
+  if (!ours || !rival || ours.ns < rival.ns * LEAST) return [];
   return [{ where, rival: rival.title, ratio: ours.ns / rival.ns }];
 }
 
