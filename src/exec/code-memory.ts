@@ -7,7 +7,7 @@ import { EngineError } from '../errors.js';
 import { Extents } from './extents.js';
 import { type Libc, libc } from './libc.js';
 import { enterRegion, leaveRegion } from './maps.js';
-import { MemfdPages, MprotectPages, PAGE_BYTES, type Pages, type Strategy } from './pages.js';
+import { PAGE_BYTES, type Pages, pagesBy, type Strategy } from './pages.js';
 import { keepAfterThread, unmapWithThread } from './thread-exit.js';
 
 export const CHUNK_BYTES = 64 * 1024;
@@ -60,7 +60,7 @@ export class CodeMemory {
     this.#trap = trap;
     this.#traps = new Uint8Array(PAGE_BYTES).fill(trap);
     try {
-      this.#pages = strategy === 'memfd' ? new MemfdPages(this.base, name) : new MprotectPages(this.base);
+      this.#pages = pagesBy(strategy, this.base, name);
     } catch (error) {
       this.#libc.unmap(this.base, this.#regionBytes);
       throw error;

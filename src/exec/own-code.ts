@@ -2,7 +2,7 @@
 
 import { hostTarget } from '../jit/host.js';
 import type { MachineCode } from '../jit/target.js';
-import { MemfdPages, MprotectPages, PAGE_BYTES, type Strategy } from './pages.js';
+import { PAGE_BYTES, pagesBy, type Strategy } from './pages.js';
 
 /** What memfds of such pages are called. */
 export const OWN_NAMES = { gate: 'bpf-unpack-gate', exit: 'bpf-unpack-exit' } as const;
@@ -14,7 +14,7 @@ export function backWithCode(
   purpose: keyof typeof OWN_NAMES,
   strategy: Strategy,
 ): void {
-  const pages = strategy === 'memfd' ? new MemfdPages(base, OWN_NAMES[purpose]) : new MprotectPages(base);
+  const pages = pagesBy(strategy, base, OWN_NAMES[purpose]);
   try {
     pages.back(0, PAGE_BYTES, hostTarget().trap);
     pages.write(code.bytes, code.length, 0);

@@ -34,7 +34,7 @@ export interface Pages {
 /** Fills pages in steps of at most so many bytes. */
 const FILL_BYTES = 2 ** 20;
 
-export class MemfdPages implements Pages {
+class MemfdPages implements Pages {
   readonly runnable = true;
   readonly #libc: Libc = libc();
   readonly #base: bigint;
@@ -106,7 +106,7 @@ export class MemfdPages implements Pages {
   }
 }
 
-export class MprotectPages implements Pages {
+class MprotectPages implements Pages {
   readonly #libc: Libc = libc();
   readonly #base: bigint;
   /** Pages that were made writable, and not executable again: it was refused, or cut off by node:vm. */
@@ -165,6 +165,14 @@ export class MprotectPages implements Pages {
 
   close(): void {}
 }
+
+/**
+ * Pages for addresses that are reserved from `base` on.
+ * @param name of the memfd, where there is one
+ * @throws EngineError where the system refuses
+ */
+export const pagesBy = (strategy: Strategy, base: bigint, name: string): Pages =>
+  strategy === 'memfd' ? new MemfdPages(base, name) : new MprotectPages(base);
 
 const reopen = (fd: number, flags: string): number =>
   system('reopening the code file', () => openSync(`/proc/self/fd/${fd}`, flags));

@@ -8,8 +8,8 @@ import { LINE_STATE, STREAM_PLACES, STREAM_STATE, STREAM_WORDS, STRIDE_STATE } f
 import { type CodeArena, callLoop, callRecord, type Routine } from './arena.js';
 import { libc, type NativeArg } from './libc.js';
 
-/** 64-bit words, written and read as two halves each: numbers take a third of the time that BigInts do. */
-class Words {
+/** 64-bit words of a loop's state, written and read as two halves each: numbers take a third of the time that BigInts do. */
+export class Words {
   readonly all: BigUint64Array;
   readonly #halves: Uint32Array;
 
@@ -182,7 +182,7 @@ export function callStream(
   vector?: BulkLoop,
 ): StreamEnded {
   const records = run.offsets.length;
-  begin(STREAM, 0, run, records, run.keyU64s);
+  beginStream(STREAM, 0, run, records, run.keyU64s);
   callLoop(arena, vector?.routine ?? loop, [
     STREAM.all,
     routine.address,
@@ -191,7 +191,7 @@ export function callStream(
     records === 0 ? 0n : run.offsets,
     vector ? loop.address : 0n,
   ]);
-  return ended(STREAM, 0);
+  return endedStream(STREAM, 0);
 }
 
 /** The loop over all streams at once; the vector loop for what is left of each, and the loop for what that leaves. */
@@ -216,7 +216,7 @@ export function callStreams(
     const span = spans[i]!;
     const at = i * STREAM_LENGTH;
     const keys = at + STREAM_WORDS.keys;
-    begin(STREAMS, at, span, span.records, keyU64s);
+    beginStream(STREAMS, at, span, span.records, keyU64s);
     all[at + STREAM_WORDS.out] = addressOf(span.out);
     all[keys] = span.keys === spans[i - 1]?.keys ? all[keys - STREAM_LENGTH]! : addressOf(span.keys);
     STREAMS.set(at + STREAM_WORDS.offsets, first + STREAM_PLACES[i]! * most * OFFSET_BYTES);
@@ -230,11 +230,17 @@ export function callStreams(
     BigInt(least),
     0n,
   ]);
-  return spans.map((_, i) => ended(STREAMS, i * STREAM_LENGTH));
+  return spans.map((_, i) => endedStream(STREAMS, i * STREAM_LENGTH));
 }
 
-/** The words of a stream, from word `at` of a state on. */
-function begin(state: Words, at: number, { start, end }: Stream, records: number, keyU64s: number): void {
+/** Writes the words of a stream of which nothing is done, from word `at` of a state on. */
+export function beginStream(
+  state: Words,
+  at: number,
+  { start, end }: Stream,
+  records: number,
+  keyU64s: number,
+): void {
   state.set(at + STREAM_STATE.position, start);
   state.set(at + STREAM_STATE.end, end);
   state.set(at + STREAM_STATE.most, records);
@@ -242,7 +248,8 @@ function begin(state: Words, at: number, { start, end }: Stream, records: number
   state.set(at + STREAM_STATE.keyU64s, keyU64s);
 }
 
-const ended = (state: Words, at: number): StreamEnded => ({
+/** How far a stream has got, from its words. */
+export const endedStream = (state: Words, at: number): StreamEnded => ({
   position: state.get(at + STREAM_STATE.position),
   count: state.get(at + STREAM_STATE.count),
   ended: state.get(at + STREAM_STATE.ended),

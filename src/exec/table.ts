@@ -2,10 +2,10 @@
 
 import { byteLength } from '../bytes.js';
 import { hostTarget } from '../jit/host.js';
-import { STREAM_STATE, TABLE_STATE, type TABLE_TERMS } from '../jit/target.js';
+import { TABLE_STATE, type TABLE_TERMS } from '../jit/target.js';
 import { type CodeArena, callLoop, type Routine } from './arena.js';
 import { libc } from './libc.js';
-import type { StreamEnded, StreamRun, StrideRun } from './run.js';
+import { beginStream, endedStream, type StreamEnded, type StreamRun, type StrideRun, Words } from './run.js';
 
 type Kind = keyof typeof TABLE_TERMS;
 
@@ -42,8 +42,8 @@ export class TableCalls {
   readonly #routines: TableRoutines;
   readonly #kind: Kind;
   readonly #table: Uint8Array;
-  readonly #state = new BigUint64Array(TABLE_STATE.words);
-  readonly #stream = new Uint8Array(this.#state.buffer, TABLE_STATE.stream * 8);
+  readonly #state = new Words(TABLE_STATE.words);
+  readonly #stream = new Uint8Array(this.#state.all.buffer, TABLE_STATE.stream * 8);
 
   /** @param table for records of at most 64 bytes, `reads` of them packed and `writes` unpacked */
   constructor(arena: CodeArena, kind: Kind, table: Uint8Array, reads: number, writes: number) {
@@ -51,8 +51,8 @@ export class TableCalls {
     this.#routines = routinesIn(arena);
     this.#kind = kind;
     this.#table = table;
-    this.#state[TABLE_STATE.reads] = (1n << BigInt(reads)) - 1n;
-    this.#state[TABLE_STATE.writes] = (1n << BigInt(writes)) - 1n;
+    this.#state.all[TABLE_STATE.reads] = (1n << BigInt(reads)) - 1n;
+    this.#state.all[TABLE_STATE.writes] = (1n << BigInt(writes)) - 1n;
   }
 
   /** At least one record. */
@@ -62,25 +62,17 @@ export class TableCalls {
   }
 
   /** @param rest as `keyStreamLoop` makes it, for keys that are malformed */
-  stream(rest: Routine, { out, keys, start, end, keyU64s, offsets }: StreamRun): StreamEnded {
-    const state = this.#state;
-    const word = (name: keyof typeof STREAM_STATE) => TABLE_STATE.stream + STREAM_STATE[name];
-    state[word('position')] = BigInt(start);
-    state[word('end')] = BigInt(end);
-    state[word('most')] = BigInt(offsets.length);
-    state[word('count')] = 0n;
-    state[word('keyU64s')] = BigInt(keyU64s);
+  stream(rest: Routine, run: StreamRun): StreamEnded {
+    const { out, keys, offsets } = run;
+    beginStream(this.#state, TABLE_STATE.stream, run, offsets.length, run.keyU64s);
     const record = this.#routines.record[this.#kind].address;
     this.#call(this.#routines.stream[this.#kind], [this.#stream, record, out, keys, offsets, rest.address]);
-    const [position, count, ended] = (['position', 'count', 'ended'] as const).map((name) =>
-      Number(state[word(name)]),
-    );
-    return { position: position!, count: count!, ended: ended! };
+    return endedStream(this.#state, TABLE_STATE.stream);
   }
 
   /** The buffers among the arguments are passed themselves as well, so that they live as long as the call. */
   #call(target: Routine, args: readonly (Uint8Array | Uint32Array | bigint)[]): void {
-    const state = this.#state;
+    const state = this.#state.all;
     state[TABLE_STATE.target] = target.address;
     args.forEach((arg, i) => {
       state[TABLE_STATE.args + i] = typeof arg === 'bigint' ? arg : address(arg);

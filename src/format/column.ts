@@ -1,6 +1,6 @@
 // A field of many records as one array: the bits of its destination, an element for each record.
 
-import { type Destination, type Field, firstBit, SIZES, type Size } from './model.js';
+import { type Destination, type Field, firstBit, type Size, sizeFor } from './model.js';
 
 export interface ColumnSpec {
   readonly name: string;
@@ -17,5 +17,5 @@ export const columnKey = ({ to, signed }: ColumnSpec): number =>
   (firstBit(to) * 64 + to.bits - 1) * 2 + Number(signed);
 
 export function columnOf({ name, to, signed }: Field): ColumnSpec {
-  return { name, to, signed, bytes: SIZES.find((size) => size * 8 >= to.bits)! };
+  return { name, to, signed, bytes: sizeFor(to.bits) };
 }

@@ -7,7 +7,7 @@ import { contractFor } from '../bpf/contract.js';
 import { MAX_U64 } from '../bytes.js';
 import { requireFormat } from '../format/define.js';
 import { formatLabel } from '../format/label.js';
-import { type Format, SIZES } from '../format/model.js';
+import { type Format, largestSize, SIZES } from '../format/model.js';
 import { type MachineCode, makeCode } from '../jit/target.js';
 import { Assembler, type Assembly } from '../jit/x64/assemble.js';
 import { type Bits, memory, RAX, RDI, register } from '../jit/x64/operands.js';
@@ -151,7 +151,7 @@ function orConstant(asm: Assembler, constant: bigint, wide: Bits): void {
 /** Stores the low bytes of rax, in the largest steps. */
 function storeLow(asm: Assembler, byte: number, bytes: number): void {
   for (let done = 0; done < bytes; ) {
-    const size = SIZES.findLast((size) => size <= bytes - done)!;
+    const size = largestSize(bytes - done);
     const bits = (size * 8) as Bits;
     asm.emit('mov', memory(bits, RDI, byte + done), register(RAX, bits));
     done += size;

@@ -13,8 +13,8 @@ import {
   type Field,
   type Format,
   firstBit,
-  SIZES,
   type Size,
+  sizeFor,
   sourceShift,
 } from '../format/model.js';
 import { TABLE_ROW_BYTES, TABLE_ROWS, TABLE_TERMS } from '../jit/target.js';
@@ -167,7 +167,7 @@ function isFree(used: Uint8Array, at: number, bytes: number): boolean {
   return true;
 }
 
-const sizeOf = ({ bytes }: Unit): Size => SIZES.find((size) => size >= bytes)!;
+const sizeOf = ({ bytes }: Unit): Size => sizeFor(bytes * 8);
 
 function fill(units: readonly Unit[], kind: Table['kind']): Table | undefined {
   const places = placesOf(units, kind);
