@@ -6,7 +6,7 @@
 //
 // A mapping from a descriptor that cannot write can never become writable: mprotect answers EACCES.
 
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { type BigIntStats, closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { EngineError } from '../errors.js';
 import { type Libc, libc } from './libc.js';
 
@@ -38,6 +38,8 @@ class MemfdPages implements Pages {
   readonly runnable = true;
   readonly #libc: Libc = libc();
   readonly #base: bigint;
+  readonly #file: BigIntStats;
+  #isClosing = false;
   #readable: number;
   #writable: number;
   #size = 0;
@@ -56,6 +58,7 @@ class MemfdPages implements Pages {
       this.#libc.close(fd);
     }
     [this.#readable, this.#writable] = opened as [number, number];
+    this.#file = fstatSync(this.#readable, { bigint: true });
   }
 
   back(offset: number, length: number, fill: number): void {
@@ -93,10 +96,21 @@ class MemfdPages implements Pages {
   }
 
   close(): void {
-    const open = [this.#writable, this.#readable].filter((fd) => fd >= 0);
-    // First: by the time that it is closed again, the numbers may be other files'.
+    const again = this.#isClosing;
+    this.#isClosing = true;
+    for (const fd of [this.#writable, this.#readable])
+      if (fd >= 0 && (!again || this.#isOpen(fd))) closeSync(fd);
     [this.#writable, this.#readable] = [-1, -1];
-    open.forEach(closeSync);
+  }
+
+  /** Should closing have been cut off, the number may be another file's by now. */
+  #isOpen(fd: number): boolean {
+    try {
+      const { dev, ino } = fstatSync(fd, { bigint: true });
+      return dev === this.#file.dev && ino === this.#file.ino;
+    } catch {
+      return false;
+    }
   }
 
   #enlarge(size: number): void {
